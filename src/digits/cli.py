@@ -1,0 +1,64 @@
+"""`digits <command>`: parses and prints, nothing else."""
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from digits.errors import UserError
+
+STAGES = {
+    "params": "check params.yaml",
+    "download": "bring the data",
+    "preprocess": "make arrays and the split",
+    "neighbors": "find the nearest training images",
+    "train": "train a variant",
+    "evaluate": "test a variant at every epoch of the grid",
+    "analyze": "analyse a variant's errors",
+    "compare": "set the variants and the published numbers side by side",
+}
+OF_A_VARIANT = ("train", "evaluate", "analyze")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; a user's mistake becomes one line on standard error and exit status 1."""
+    given = vars(_parser().parse_args(arguments))
+    command = given.pop("command")
+    try:
+        # Imported here, so that a command does not wait for what only another one needs.
+        if command == "drift":
+            import_module("digits.drift").check(Path())
+        elif command == "experiments":
+            _experiments()
+        elif command == "readme":
+            import_module("digits.readme").update(Path("README.md"), Path("metrics"))
+        else:
+            import_module(f"digits.stages.{command}").run(**given)
+    except UserError as error:
+        sys.exit(f"digits: {error}")
+    except OSError as error:  # a full disk, a folder that can't be written
+        sys.exit(f"digits: {error.filename or command}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.exit("digits: interrupted; `dvc repro` starts again with the stage that was running")
+
+
+def _experiments() -> None:
+    experiments, files = import_module("digits.experiments"), import_module("digits.files")
+    wanted = experiments.load(Path("experiments.yaml"))
+    experiments.run(Path(), wanted)
+    files.write_json(Path("metrics/experiments.json"), experiments.results(Path(), wanted))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="digits", description="Work on the pipeline; `dvc repro` runs the stages needed."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="<command>")
+    for stage, text in STAGES.items():
+        command = commands.add_parser(stage, help=f"stage: {text}", description=text)
+        if stage in OF_A_VARIANT:
+            command.add_argument("variant", help="an entry under models: in params.yaml")
+    commands.add_parser("drift", help="fail if dvc.lock is of other code, parameters or results")
+    commands.add_parser("experiments", help="run experiments.yaml, and write metrics/experiments.json")
+    commands.add_parser("readme", help="write the tables of README.md from metrics/")
+    return parser

@@ -1,0 +1,44 @@
+"""A variant's learning curves, as the training and evaluation stages write them."""
+
+import csv
+from collections.abc import Mapping
+
+Column = Mapping[int, float]  # epoch: value
+Curve = Mapping[str, Column]  # column name: column
+SPLITS = ("train", "validation", "test")
+
+
+def of_variant(training: str, epochs: str) -> dict[str, Curve]:
+    """Return curves by split: `train`, `test`, and where images were held out, `validation` and `gap`.
+
+    Args:
+        training: the text of `training.csv`.
+        epochs: the text of `epochs.csv`.
+
+    Returns:
+        For train and validation `epoch`, `loss` and `accuracy`; for test those of `epochs.csv`; for gap `loss`
+        and `accuracy`, validation minus training.
+    """
+    columns = _columns(training)
+    curves: dict[str, Curve] = {
+        "train": {name: columns[name] for name in ("epoch", "loss", "accuracy")},
+        "test": _columns(epochs),
+    }
+    if columns["val_loss"]:
+        train = curves["train"]
+        held_out = {"epoch": train["epoch"], "loss": columns["val_loss"], "accuracy": columns["val_accuracy"]}
+        curves["validation"] = held_out
+        curves["gap"] = {
+            name: {epoch: held_out[name][epoch] - train[name][epoch] for epoch in train["epoch"]}
+            for name in ("loss", "accuracy")
+        }
+    return curves
+
+
+def _columns(text: str) -> dict[str, Column]:
+    """Return a CSV text's columns, each as epoch: value, without the empty cells."""
+    reader = csv.DictReader(text.splitlines())
+    rows = list(reader)
+    return {
+        name: {int(row["epoch"]): float(row[name]) for row in rows if row[name]} for name in reader.fieldnames or ()
+    }

@@ -1,0 +1,131 @@
+"""The protocols that the reports may have followed, run as DVC experiments and set beside what they published."""
+
+import subprocess
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+from dvc.repo import Repo
+from pydantic import Field
+from ruamel.yaml import YAML
+
+from digits import curves
+from digits.errors import UserError
+from digits.params import Section
+from digits.published import Number, value_of
+
+
+class Experiment(Section):
+    """A change of parameters, and the published numbers that it may account for."""
+
+    says: str
+    set: list[str]  # as after `dvc exp run -S`
+    numbers: list[Number]
+
+
+class Experiments(Section):
+    """The whole of experiments.yaml."""
+
+    seeds: Annotated[list[int], Field(min_length=1)]
+    experiments: dict[str, Experiment]
+
+
+def load(path: Path) -> Experiments:
+    """Read experiments.yaml."""
+    return Experiments.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+
+
+def name_of(experiment: str, seed: int) -> str:
+    """Return the name of the DVC experiment that runs an experiment with a seed."""
+    return f"{experiment}-{seed}"
+
+
+def run(root: Path, experiments: Experiments) -> None:
+    """Queue each experiment with each seed that this commit has not run, and run the queue in copies of the repository.
+
+    Args:
+        root: the folder of dvc.yaml.
+        experiments: what to run.
+
+    Raises:
+        UserError: DVC could not run one; what it printed stands above.
+    """
+    known = _known(root)
+    for name, experiment in experiments.experiments.items():
+        for seed in experiments.seeds:
+            if name_of(name, seed) not in known:
+                settings = [word for setting in [*experiment.set, f"train.seed={seed}"] for word in ("-S", setting)]
+                _dvc(root, "exp", "run", "--queue", "--name", name_of(name, seed), *settings)
+    _dvc(root, "exp", "run", "--run-all")
+
+
+def results(root: Path, experiments: Experiments) -> dict[str, Any]:
+    """Return, for each experiment, the published numbers beside mean and standard deviation over the seeds.
+
+    Raises:
+        UserError: an experiment has not been run on this commit.
+    """
+    known = _known(root)
+    report: dict[str, Any] = {}
+    for name, experiment in experiments.experiments.items():
+        runs = []
+        for seed in experiments.seeds:
+            revision = known.get(name_of(name, seed))
+            if revision is None:
+                raise UserError(f"experiment {name_of(name, seed)} has not been run on this commit: `make experiments`")
+            variants = {number.curve.variant for number in experiment.numbers if number.curve}
+            runs.append({key: curve for variant in variants for key, curve in _curves(root, revision, variant).items()})
+        report[name] = {
+            "says": experiment.says,
+            "set": experiment.set,
+            "seeds": experiments.seeds,
+            "numbers": [_number(number, runs) for number in experiment.numbers],
+        }
+    return report
+
+
+def _number(number: Number, runs: list[dict[tuple[str, str], curves.Curve]]) -> dict[str, Any]:
+    if number.curve is None:
+        raise UserError(f"experiments.yaml: '{number.quantity}' names no point of a curve")
+    measured = [value_of(number.curve, run) for run in runs]
+    values = [value for value in measured if value is not None]
+    if len(values) != len(runs):
+        raise UserError(f"experiments.yaml: '{number.quantity}' is at no epoch of the grid")
+    average = mean(values)
+    return {
+        "report": number.report,
+        "quantity": number.quantity,
+        "published": number.published,
+        "mean": average,
+        "standard_deviation": stdev(values) if len(values) > 1 else None,
+        "values": values,
+        "tolerance": number.tolerance,
+        "reproduced": abs(average - number.published) <= number.tolerance + 1e-9,
+    }
+
+
+def _known(root: Path) -> dict[str, str]:
+    """Return the commits of the experiments that were run on HEAD, by name."""
+    with Repo(str(root)) as repo:
+        listed = repo.experiments.ls()
+    return {name: commit for experiments in listed.values() for name, commit in experiments if name}
+
+
+def _curves(root: Path, revision: str, variant: str) -> dict[tuple[str, str], curves.Curve]:
+    training, epochs = (
+        subprocess.run(
+            ["git", "show", f"{revision}:plots/variants/{variant}/{name}.csv"],  # noqa: S607
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in ("training", "epochs")
+    )
+    return {(variant, split): curve for split, curve in curves.of_variant(training, epochs).items()}
+
+
+def _dvc(root: Path, *words: str) -> None:
+    result = subprocess.run(["dvc", *words], cwd=root, check=False)  # noqa: S607
+    if result.returncode:
+        raise UserError(f"`dvc {' '.join(words)}` exited with {result.returncode}; its own message stands above")

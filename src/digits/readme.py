@@ -1,0 +1,170 @@
+"""The tables of README.md, written from metrics/ so that no figure in them can go stale."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from digits.errors import UserError
+from digits.files import read_json, replacing
+
+BLOCK = re.compile(r"(?P<begin><!-- table: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+WORDS = {True: "yes", False: "**no**", None: "not run"}
+
+
+def rendered(text: str, metrics: Path) -> str:
+    """Return README.md's text with the inside of each `<!-- table: NAME -->` … `<!-- end -->` written anew.
+
+    Args:
+        text: the file as it is.
+        metrics: the folder of the metrics files.
+
+    Raises:
+        UserError: a table has a name that is not known, or a metrics file is missing.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        if found["name"] not in TABLES:
+            raise UserError(f"README.md: '{found['name']}' is no table: {', '.join(TABLES)} are")
+        return f"{found['begin']}\n{TABLES[found['name']](metrics)}\n{found['end']}"
+
+    return BLOCK.sub(block, text)
+
+
+def update(readme: Path, metrics: Path) -> None:
+    """Write the tables of README.md anew."""
+    text = rendered(readme.read_text(encoding="utf-8"), metrics)
+    with replacing(readme) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table; a column whose cells are all numbers is aligned right."""
+    number = re.compile(r"[-+−]?[\d.,]+( %)?( .*)?")
+    right = [all(number.fullmatch(row[index]) for row in rows) for index in range(len(header))]
+    lines = [header, ["--:" if is_right else ":--" for is_right in right], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _results(metrics: Path) -> str:
+    rows = []
+    for variant in read_json(metrics / "summary.json"):
+        figures = read_json(metrics / "variants" / f"{variant}.json")
+        test, best = figures["test"], figures["best"]
+        lower, upper = test["accuracy_interval"]
+        rows.append(
+            [
+                f"`{variant}`",
+                f"{figures['parameters']:,}",
+                f"{test['accuracy']:.2%} ({lower:.2%} to {upper:.2%})".replace("%", " %"),
+                f"{test['errors']:,}",
+                f"{test['loss']:.3f}",
+                f"{figures['calibration']['expected_error']:.3f}",
+                f"{best['accuracy']:.2%} at {best['epoch']}, chosen on {best['selected_on']}".replace("%", " %"),
+            ]
+        )
+    epochs = {values["epochs"] for values in read_json(metrics / "summary.json").values()}
+    return _table(
+        [
+            "variant",
+            "parameters",
+            f"test accuracy after {' or '.join(map(str, sorted(epochs)))} epochs (95 % interval)",
+            "errors",
+            "loss",
+            "calibration error",
+            "test accuracy at the best epoch",
+        ],
+        rows,
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "not run"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+
+
+def _published(metrics: Path) -> str:
+    return _table(
+        ["report", "section", "quantity", "published", "measured", "difference", "tolerance", "reproduced"],
+        [
+            [
+                row["report"],
+                row["section"],
+                row["quantity"],
+                _number(row["published"]),
+                _number(row["measured"]),
+                "not run" if row["difference"] is None else f"{row['difference']:+.4g}".replace("-", "−"),
+                f"{row['tolerance']:g}",
+                WORDS[row["reproduced"]],
+            ]
+            for row in read_json(metrics / "published.json")["numbers"]
+        ],
+    )
+
+
+def _claims(metrics: Path) -> str:
+    return _table(
+        ["report", "section", "claim", "from", "to", "holds"],
+        [
+            [row["report"], row["section"], row["claim"], _number(row["from"]), _number(row["to"]), WORDS[row["holds"]]]
+            for row in read_json(metrics / "published.json")["claims"]
+        ],
+    )
+
+
+def _errors(metrics: Path) -> str:
+    rows = []
+    for variant in read_json(metrics / "summary.json"):
+        figures = read_json(metrics / "variants" / f"{variant}-errors.json")
+        resemblance, rare, overlap = (figures[reason] for reason in ("resemblance", "rare_style", "overlap"))
+        pair = overlap["pairs"][0]
+        shares = [resemblance[group]["share"] for group in ("wrong", "right")]
+        distances = [rare[group]["distance_quartiles"] for group in ("wrong", "right")]
+        rows.append(
+            [
+                f"`{variant}`",
+                " against ".join("–" if share is None else f"{share:.1%}".replace("%", " %") for share in shares),
+                " against ".join("–" if values is None else f"{values[1]:.2f}" for values in distances),
+                f"{pair['digits'][0]} and {pair['digits'][1]}, {pair['observed']} times"
+                + (f" ({pair['ratio']:.1f} times chance)" if pair["ratio"] else ""),
+                f"{overlap['share_of_errors']:.0%} in {overlap['pairs_above_chance']} pairs".replace("%", " %"),
+            ]
+        )
+    return _table(
+        [
+            "variant",
+            "nearest training image is another digit: wrong against right answers",
+            "median distance to the nearest training image of the same digit: wrong against right",
+            "most confused pair",
+            "errors in pairs confused above chance",
+        ],
+        rows,
+    )
+
+
+def _experiments(metrics: Path) -> str:
+    rows = []
+    for name, experiment in read_json(metrics / "experiments.json").items():
+        for index, row in enumerate(experiment["numbers"]):
+            spread = row["standard_deviation"]
+            rows.append(
+                [
+                    f"`{name}`: {experiment['says']}" if index == 0 else "",
+                    row["report"],
+                    row["quantity"],
+                    _number(row["published"]),
+                    _number(row["mean"]) + ("" if spread is None else f" ± {spread:.2g}"),
+                    f"{row['tolerance']:g}",
+                    WORDS[row["reproduced"]],
+                ]
+            )
+    return _table(["experiment", "report", "quantity", "published", "measured", "tolerance", "reproduced"], rows)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "results": _results,
+    "published": _published,
+    "claims": _claims,
+    "errors": _errors,
+    "experiments": _experiments,
+}

@@ -1,0 +1,152 @@
+"""Training: a whole epoch as one compiled function, and the loop over epochs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digits import models, statistics
+from digits.backend import keras, tf
+from digits.idx import CLASSES, SIDE
+from digits.params import Model
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
+Epoch = Callable[[Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an epoch came to: training figures are means over the epoch's batches, as Keras's `fit` reports them."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+
+
+def make_optimizer(spec: Model, steps: int) -> keras.optimizers.Optimizer:
+    """Return a variant's optimizer; as its rate depends on the step alone, any run is the start of a longer one.
+
+    Args:
+        spec: the variant.
+        steps: batches in an epoch.
+    """
+    rate: Any = spec.optimizer.learning_rate
+    if spec.optimizer.decay != 1:
+        rate = keras.optimizers.schedules.ExponentialDecay(rate, steps, spec.optimizer.decay)
+    kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[spec.optimizer.name]
+    return kind(rate, name=spec.optimizer.name)  # Keras numbers what has no name of its own
+
+
+def compile_epoch(
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, spec: Model, images: Images, labels: Labels
+) -> Epoch:
+    """Compile one epoch over all images into one function that never returns to Python between its batches.
+
+    The images stay where they are, as one tensor of bytes, and the loop gathers each batch out of it. Without
+    convolutions, XLA compiles the loop. With them it does not: its CPU convolution inside a loop is 20 to 40 times
+    slower than TensorFlow's own kernels.
+
+    Args:
+        network: pixels to logits, as `models.to_logits` gives it; its weights are trained in place.
+        optimizer: one whose variables are built here; their state goes on from epoch to epoch.
+        spec: the variant: loss, batch size, shift.
+        images: uint8, (n, 28, 28).
+        labels: uint8, (n,), 0 to 9.
+
+    Returns:
+        A function of an order, int32 (n,), the indices of the images in the order of their use, and of shifts, int32
+        (ceil(n / batch_size), 2), by how many pixels each batch is moved down and right, 0 to 2 * `spec.shift`, where
+        `spec.shift` leaves it in place. It makes a step a batch, the last batch being smaller where it must, and
+        returns the mean loss and the accuracy over all images, each measured before its batch's step.
+    """
+    pixels = tf.constant(images)
+    targets = tf.constant(labels.astype(np.int32))
+    variables = network.trainable_variables
+    optimizer.build(variables)
+    count, size, margin = len(labels), spec.batch_size, spec.shift
+    whole = count // size
+
+    def batch_loss(truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        if spec.loss == "categorical_crossentropy":
+            return keras.losses.categorical_crossentropy(tf.one_hot(truth, CLASSES), logits, from_logits=True)
+        return keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
+
+    def step(indices: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch, truth = tf.gather(pixels, indices), tf.gather(targets, indices)
+        if margin:
+            padded = tf.pad(batch, ((0, 0), (margin, margin), (margin, margin)))
+            batch = tf.slice(padded, (0, 2 * margin - shift[0], 2 * margin - shift[1]), (len(indices), SIDE, SIDE))
+        with tf.GradientTape() as tape:
+            logits = network(batch, training=True)
+            losses = batch_loss(truth, logits)
+            loss = tf.reduce_mean(losses)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), truth)
+        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.int32))
+
+    def epoch(order: tf.Tensor, shifts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batches = tf.reshape(order[: whole * size], (whole, size))
+        loss, right = tf.constant(0.0), tf.constant(0)
+        for index in tf.range(whole):
+            batch_sum, batch_right = step(batches[index], shifts[index])
+            loss, right = loss + batch_sum, right + batch_right
+        if count % size:
+            batch_sum, batch_right = step(order[whole * size :], shifts[whole])
+            loss, right = loss + batch_sum, right + batch_right
+        return loss / count, right / count
+
+    compiled: Epoch = tf.function(epoch, jit_compile=not spec.convolutions)
+    return compiled
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
+    """Return the order of the images in an epoch, (count,); it depends on the seed and the epoch's number alone."""
+    return np.random.default_rng([seed, epoch, 0]).permutation(count).astype(np.int32)
+
+
+def epoch_shifts(seed: int, epoch: int, batches: int, shift: int) -> NDArray[np.int32]:
+    """Return by how much each batch of an epoch is moved, (batches, 2), 0 to 2 * shift; `shift` is not at all."""
+    return np.random.default_rng([seed, epoch, 1]).integers(0, 2 * shift + 1, (batches, 2), np.int32)
+
+
+def train(
+    model: keras.Model,
+    spec: Model,
+    data: tuple[Images, Labels],
+    validation: tuple[Images, Labels] | None,
+    *,
+    epochs: int,
+    seed: int,
+) -> Iterator[Result]:
+    """Train a model in place, and yield after each epoch, when its weights are those of a run of so many epochs.
+
+    Afterwards the model is compiled with its optimizer, so that it is saved with it.
+
+    Args:
+        model: as `models.build` gives it.
+        spec: the variant.
+        data: training images, uint8 (n, 28, 28), and labels, uint8 (n,).
+        validation: likewise, never trained on; None for none.
+        epochs: how many.
+        seed: of the order of the images and of their shifts.
+    """
+    images, labels = data
+    steps = -(-len(labels) // spec.batch_size)
+    optimizer = make_optimizer(spec, steps)
+    run_epoch = compile_epoch(models.to_logits(model), optimizer, spec, images, labels)
+    model.compile(optimizer, spec.loss, metrics=["accuracy"])
+    logits = models.compile_logits(model)
+    for epoch in range(1, epochs + 1):
+        order = epoch_order(seed, epoch, len(labels))
+        loss, accuracy = run_epoch(tf.constant(order), tf.constant(epoch_shifts(seed, epoch, steps, spec.shift)))
+        val_loss = val_accuracy = None
+        if validation is not None:
+            predicted = logits(validation[0])
+            val_loss = statistics.cross_entropy(predicted, validation[1])
+            val_accuracy = statistics.accuracy(predicted, validation[1])
+        yield Result(epoch, float(loss), float(accuracy), val_loss, val_accuracy)
