@@ -114,7 +114,7 @@ def test_plots_diff_draws_all_variants_of_both_sides(clone: Path, reproduced: st
     plots = json.loads(run(clone, "dvc", "plots", "diff", "HEAD", "--json"))
     assert "errors" not in plots
     for name, column in (("accuracy", "accuracy"), ("loss", "loss")):
-        chart = json.loads(plots["data"][name][0]["content"])
+        chart = plots["data"][name][0]["content"]
         points = chart["data"]["values"]
         assert {(point["rev"], point["variant"], point["split"]) for point in points} == {
             (rev, variant, split)
@@ -125,7 +125,7 @@ def test_plots_diff_draws_all_variants_of_both_sides(clone: Path, reproduced: st
         assert all(float(point[column]) >= 0 for point in points)
         assert "<DVC_METRIC" not in json.dumps(chart)
     for name in ("plots/variants/mlp64/confusion.csv", "plots/variants/cnn/training.csv"):
-        assert "<DVC_METRIC" not in plots["data"][name][0]["content"]
+        assert "<DVC_METRIC" not in json.dumps(plots["data"][name][0]["content"])
     assert len(plots["data"]["plots/variants/cnn/errors.png"]) == 2
 
 
@@ -192,7 +192,7 @@ def test_drift_names_what_is_of_another_commit(clone: Path, reproduced: str) -> 
     summary = clone / "metrics/summary.json"
     summary.write_text(summary.read_text("utf-8").replace("0.", "1."), encoding="utf-8")
     output = run(clone, "digits", "drift", fails=True)
-    assert "train@cnn: changed deps: params.yaml: train.seed modified" in output
+    assert "train@cnn: changed deps: params.yaml: train modified" in output
     assert "analyze@mlp64: changed deps: src/digits/analysis.py: modified" in output
     assert "compare: changed outs: metrics/summary.json: modified" in output
     run(clone, "git", "checkout", "-q", ".")

@@ -7,6 +7,8 @@ from dvc.repo import Repo
 
 from digits.errors import UserError
 
+ABSENT = ("deleted", "not in cache")  # DVC's words
+
 
 def drift(root: Path) -> list[str]:
     """Return what stands otherwise in the work tree than in dvc.lock, a line each: the stage, the path, and how.
@@ -27,7 +29,7 @@ def drift(root: Path) -> list[str]:
                 continue
             for kind, paths in change.items():
                 for path, how in paths.items():
-                    if how == "deleted" and any(Path(path).is_relative_to(out) for out in cached):
+                    if how in ABSENT and any(Path(path).is_relative_to(out) for out in cached):
                         continue
                     what = ", ".join(f"{key} {state}" for key, state in how.items()) if isinstance(how, dict) else how
                     lines.append(f"{stage}: {kind}: {path}: {what}")
