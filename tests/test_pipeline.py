@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from conftest import edit, run
 
+from digits import experiments
+from digits.errors import UserError
+
 STAGES_RUN = re.compile(r"^Running stage '(.+)':$", re.MULTILINE)
 
 pytestmark = pytest.mark.timeout(240)
@@ -92,7 +95,7 @@ def test_a_stage_run_again_gives_the_same_bytes(clone: Path, reproduced: str) ->
 
 
 def test_another_number_of_epochs_retrains_and_downloads_nothing(clone: Path, reproduced: str) -> None:
-    output = run(clone, "dvc", "exp", "run", "-S", "train.epochs=3", "-n", "three-epochs")
+    output = run(clone, "dvc", "exp", "run", "-S", "train.epochs=3", "-n", "epochs-3")
     ran = STAGES_RUN.findall(output)
     assert {"train@mlp64", "train@cnn", "evaluate@mlp64", "analyze@cnn", "compare"} <= set(ran)
     assert not {"download", "preprocess", "neighbors"} & set(ran)
@@ -104,10 +107,32 @@ def test_another_number_of_epochs_retrains_and_downloads_nothing(clone: Path, re
 def test_the_experiment_is_shown_and_compared(clone: Path, reproduced: str) -> None:
     shown = run(clone, "dvc", "exp", "show", "--csv", "--no-pager")
     rows = {row["Experiment"]: row for row in csv.DictReader(shown.splitlines())}
-    assert rows["three-epochs"]["train.epochs"] == "3"
-    assert float(rows["three-epochs"]["mlp64.accuracy"]) == metrics(clone, "summary")["mlp64"]["accuracy"]
+    assert rows["epochs-3"]["train.epochs"] == "3"
+    assert float(rows["epochs-3"]["mlp64.accuracy"]) == metrics(clone, "summary")["mlp64"]["accuracy"]
     diff = json.loads(run(clone, "dvc", "metrics", "diff", "--json", "HEAD"))["metrics/summary.json"]
     assert (diff["mlp64.epochs"]["old"], diff["mlp64.epochs"]["new"]) == (2, 3)
+
+
+def test_published_numbers_are_set_beside_an_experiment(clone: Path, reproduced: str) -> None:
+    point = {"variant": "mlp64", "split": "test", "column": "accuracy", "epoch": 3}
+    number = {
+        "report": "B",
+        "section": "1",
+        "quantity": "accuracy",
+        "published": 0.5,
+        "tolerance": 0.01,
+        "curve": point,
+    }
+    wanted = experiments.Experiments.model_validate(
+        {"seeds": [3], "experiments": {"epochs": {"says": "three", "set": ["train.epochs=3"], "numbers": [number]}}}
+    )
+    head = run(clone, "git", "rev-parse", "HEAD").strip()
+    (row,) = experiments.results(clone, wanted, head)["epochs"]["numbers"]
+    assert row["mean"] == metrics(clone, "summary")["mlp64"]["accuracy"]
+    assert row["reproduced"] is (abs(row["mean"] - 0.5) <= 0.01)
+    absent = wanted.model_copy(update={"seeds": [4]})
+    with pytest.raises(UserError, match="experiment epochs-4 has not been run on"):
+        experiments.results(clone, absent, head)
 
 
 def test_plots_diff_draws_all_variants_of_both_sides(clone: Path, reproduced: str) -> None:

@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _experiments() -> None:
     experiments, files = import_module("digits.experiments"), import_module("digits.files")
     wanted = experiments.load(Path("experiments.yaml"))
-    experiments.run(Path(), wanted)
-    files.write_json(Path("metrics/experiments.json"), experiments.results(Path(), wanted))
+    commit = experiments.run(Path(), wanted)
+    files.write_json(Path("metrics/experiments.json"), experiments.results(Path(), wanted, commit))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -40,39 +40,51 @@ def name_of(experiment: str, seed: int) -> str:
     return f"{experiment}-{seed}"
 
 
-def run(root: Path, experiments: Experiments) -> None:
+def run(root: Path, experiments: Experiments) -> str:
     """Queue each experiment with each seed that this commit has not run, and run the queue in copies of the repository.
 
     Args:
         root: the folder of dvc.yaml.
         experiments: what to run.
 
+    Returns:
+        The commit that they were run on.
+
     Raises:
         UserError: DVC could not run one; what it printed stands above.
     """
-    known = _known(root)
+    head = _git(root, "rev-parse", "HEAD").strip()
+    known = _known(root, head)
     for name, experiment in experiments.experiments.items():
         for seed in experiments.seeds:
             if name_of(name, seed) not in known:
                 settings = [word for setting in [*experiment.set, f"train.seed={seed}"] for word in ("-S", setting)]
                 _dvc(root, "exp", "run", "--queue", "--name", name_of(name, seed), *settings)
     _dvc(root, "exp", "run", "--run-all")
+    return head
 
 
-def results(root: Path, experiments: Experiments) -> dict[str, Any]:
+def results(root: Path, experiments: Experiments, commit: str) -> dict[str, Any]:
     """Return, for each experiment, the published numbers beside mean and standard deviation over the seeds.
 
+    Args:
+        root: the folder of dvc.yaml.
+        experiments: what was run.
+        commit: what it was run on.
+
     Raises:
-        UserError: an experiment has not been run on this commit.
+        UserError: an experiment has not been run on that commit.
     """
-    known = _known(root)
+    known = _known(root, commit)
     report: dict[str, Any] = {}
     for name, experiment in experiments.experiments.items():
         runs = []
         for seed in experiments.seeds:
             revision = known.get(name_of(name, seed))
             if revision is None:
-                raise UserError(f"experiment {name_of(name, seed)} has not been run on this commit: `make experiments`")
+                raise UserError(
+                    f"experiment {name_of(name, seed)} has not been run on {commit}: type `make experiments`"
+                )
             variants = {number.curve.variant for number in experiment.numbers if number.curve}
             runs.append({key: curve for variant in variants for key, curve in _curves(root, revision, variant).items()})
         report[name] = {
@@ -104,25 +116,23 @@ def _number(number: Number, runs: list[dict[tuple[str, str], curves.Curve]]) -> 
     }
 
 
-def _known(root: Path) -> dict[str, str]:
-    """Return the commits of the experiments that were run on HEAD, by name."""
+def _known(root: Path, commit: str) -> dict[str, str]:
+    """Return the commits of the experiments that were run on a commit, by name."""
     with Repo(str(root)) as repo:
-        listed = repo.experiments.ls()
+        listed = repo.experiments.ls(commit)
     return {name: commit for experiments in listed.values() for name, commit in experiments if name}
 
 
 def _curves(root: Path, revision: str, variant: str) -> dict[tuple[str, str], curves.Curve]:
-    training, epochs = (
-        subprocess.run(
-            ["git", "show", f"{revision}:plots/variants/{variant}/{name}.csv"],  # noqa: S607
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for name in ("training", "epochs")
-    )
-    return {(variant, split): curve for split, curve in curves.of_variant(training, epochs).items()}
+    texts = (_git(root, "show", f"{revision}:plots/variants/{variant}/{name}.csv") for name in ("training", "epochs"))
+    return {(variant, split): curve for split, curve in curves.of_variant(*texts).items()}
+
+
+def _git(root: Path, *words: str) -> str:
+    result = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607
+    if result.returncode:
+        raise UserError(f"`git {' '.join(words)}`: {result.stderr.strip()}")
+    return result.stdout
 
 
 def _dvc(root: Path, *words: str) -> None:

@@ -1,0 +1,60 @@
+import pytest
+from conftest import ROOT
+
+from digits import experiments, params
+from digits.curves import Curve
+from digits.errors import UserError
+from digits.experiments import _number
+from digits.published import Number
+
+WANTED = experiments.load(ROOT / "experiments.yaml")
+
+
+def test_the_committed_experiments_ask_for_epochs_that_are_in_their_grids() -> None:
+    for experiment in WANTED.experiments.values():
+        settings = dict(setting.split("=", 1) for setting in experiment.set)
+        grid = settings.get("train.grid")
+        epochs = int(settings.get("train.epochs", 30))
+        kept = [int(word) for word in grid.strip("[]").split(",")] if grid else list(range(1, epochs + 1))
+        train = params.load(ROOT / "params.yaml").train.model_dump() | {"epochs": epochs, "grid": kept}
+        assert params.Train.model_validate(train).epoch_grid == kept
+        for number in experiment.numbers:
+            assert number.curve is not None
+            if isinstance(number.curve.epoch, int) and number.curve.split == "test":
+                assert number.curve.epoch in kept
+
+
+def test_one_model_refitted_again_and_again_has_seen_the_sum_of_its_epochs() -> None:
+    settings = dict(setting.split("=", 1) for setting in WANTED.experiments["report-a-refit"].set)
+    grid = [int(word) for word in settings["train.grid"].strip("[]").split(",")]
+    assert grid == [sum(range(1, count + 1)) for count in range(1, 31)]
+
+
+NUMBER = Number.model_validate(
+    {
+        "report": "A",
+        "section": "7",
+        "quantity": "accuracy",
+        "published": 0.95,
+        "tolerance": 0.01,
+        "curve": {"variant": "mlp128", "split": "test", "column": "accuracy", "epoch": "last"},
+    }
+)
+
+
+def run_with(accuracy: float) -> dict[tuple[str, str], Curve]:
+    return {("mlp128", "test"): {"epoch": {1: 1}, "accuracy": {1: accuracy}, "loss": {1: 0.1}}}
+
+
+def test_seeds_become_mean_and_standard_deviation() -> None:
+    row = _number(NUMBER, [run_with(0.92), run_with(0.96)])
+    assert row["mean"] == pytest.approx(0.94)
+    assert row["standard_deviation"] == pytest.approx(0.04 / 2**0.5)
+    assert row["reproduced"] is True
+    assert _number(NUMBER, [run_with(0.93)])["standard_deviation"] is None
+    assert _number(NUMBER, [run_with(0.93)])["reproduced"] is False
+
+
+def test_a_point_that_a_run_does_not_have_is_one_line() -> None:
+    with pytest.raises(UserError, match="'accuracy' is at no epoch of the grid"):
+        _number(NUMBER, [{}])
