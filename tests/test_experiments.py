@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from conftest import ROOT
 
@@ -53,6 +55,15 @@ def test_seeds_become_mean_and_standard_deviation() -> None:
     assert row["reproduced"] is True
     assert _number(NUMBER, [run_with(0.93)])["standard_deviation"] is None
     assert _number(NUMBER, [run_with(0.93)])["reproduced"] is False
+
+
+def test_a_mistake_in_the_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text(
+        (ROOT / "experiments.yaml").read_text("utf-8").replace("tolerance: 0.006", "tolerance: -1", 1), "utf-8"
+    )
+    with pytest.raises(UserError, match=r"numbers\[0\].tolerance is -1: it must be greater than or equal to 0"):
+        experiments.load(path)
 
 
 def test_a_point_that_a_run_does_not_have_is_one_line() -> None:

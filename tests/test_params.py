@@ -83,9 +83,7 @@ def test_a_mistake_names_key_value_and_what_is_allowed(tmp_path: Path, change: d
     path = tmp_path / "params.yaml"
     path.write_text(TEXT, encoding="utf-8")
     edit(path, **change)
-    assert refused(tmp_path, path.read_text("utf-8")).startswith(message) or message in refused(
-        tmp_path, path.read_text("utf-8")
-    )
+    assert message in refused(tmp_path, path.read_text("utf-8"))
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from ruamel.yaml import YAML
 
-from digits import published
+from digits import params, published
 from digits.errors import UserError
 from digits.published import Claim, Metric, Number, Point
 
@@ -91,8 +90,6 @@ def test_a_claim_holds_by_sign_and_size(change: str, by: float, holds: bool) -> 
 
 
 def test_the_committed_file_is_allowed_and_asks_for_one_thing_a_number() -> None:
-    source = published.Published.model_validate(
-        YAML(typ="safe", pure=True).load((ROOT / "data/published.yaml").read_text("utf-8"))
-    )
+    source = params.read(ROOT / "data/published.yaml", published.Published)
     assert all((number.curve is None) != (number.metric is None) for number in source.numbers)
     assert {number.report for number in source.numbers} == {"A", "B"}

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 from dvc.repo import Repo
 from pydantic import Field
-from ruamel.yaml import YAML
 
 from digits import curves
 from digits.errors import UserError
-from digits.params import Section
+from digits.params import Section, read
 from digits.published import Number, value_of
 
 
@@ -31,8 +30,8 @@ class Experiments(Section):
 
 
 def load(path: Path) -> Experiments:
-    """Read experiments.yaml."""
-    return Experiments.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+    """Read and check experiments.yaml; raise UserError for what is not allowed."""
+    return read(path, Experiments)
 
 
 def name_of(experiment: str, seed: int) -> str:

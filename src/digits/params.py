@@ -8,7 +8,7 @@ import difflib
 import re
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -53,6 +53,9 @@ class Section(BaseModel):
     """A mapping of params.yaml: nothing unknown, nothing converted, nothing changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 class FileSpec(Section):
@@ -209,7 +212,16 @@ class Params(Section):
 
 
 def load(path: Path) -> Params:
-    """Read and check params.yaml.
+    """Read and check params.yaml; raise UserError as `read` does."""
+    return read(path, Params)
+
+
+def read(path: Path, kind: type[Kind]) -> Kind:
+    """Read and check a YAML file.
+
+    Args:
+        path: the file.
+        kind: the section that the whole of it is.
 
     Raises:
         UserError: it is missing, is not YAML, or a value in it is not allowed; the text names the key, the value and
@@ -224,14 +236,14 @@ def load(path: Path) -> Params:
     except (YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {_yaml_reason(error)}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: must be a mapping with the keys {', '.join(Params.model_fields)}")
+        raise UserError(f"{path}: must be a mapping with the keys {', '.join(kind.model_fields)}")
     try:
-        return Params.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         # An unknown key is most often the misspelt one that is reported missing beside it.
         first, *others = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         more = f" (and {len(others)} more)" if others else ""
-        raise UserError(f"{path}: {_reason(first)}{more}") from None
+        raise UserError(f"{path}: {_reason(first, kind)}{more}") from None
 
 
 def schema() -> dict[str, Any]:
@@ -248,13 +260,13 @@ def _yaml_reason(error: Exception) -> str:
     return f"is not valid YAML: {' '.join(str(error).split())}"
 
 
-def _reason(error: ErrorDetails) -> str:
+def _reason(error: ErrorDetails, kind_of_file: type[Section]) -> str:
     """Return one line for one of pydantic's errors: key, value, what is allowed."""
     location, kind = error["loc"], error["type"]
     key = _dotted(location)
     match kind:
         case "extra_forbidden":
-            known = _keys_at(location[:-1])
+            known = _keys_at(location[:-1], kind_of_file)
             close = difflib.get_close_matches(str(location[-1]), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"known there: {', '.join(known)}"
             return f"{key} is an unknown key; {hint}"
@@ -293,9 +305,8 @@ def _short(value: Any) -> str:
     return reprlib.repr(value)
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that params.yaml may have at a location."""
-    section: Any = Params
+def _keys_at(location: tuple[int | str, ...], section: Any) -> list[str]:
+    """Return the keys that a file may have at a location."""
     for part in location:
         if isinstance(section, type) and issubclass(section, Section):
             fields = {field.alias or name: field for name, field in section.model_fields.items()}

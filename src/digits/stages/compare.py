@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from digits import curves, figures, params, paths, published
 from digits.files import read_json, write_csv, write_json
 
@@ -29,9 +27,6 @@ def run() -> None:
     )
     write_json(paths.PUBLISHED_METRICS, _published(settings, by_split))
 
-    # A directory's figures are those of this run: one of a variant no longer listed must not stay.
-    for old in paths.COMPARE_PLOTS.glob("*.png"):
-        old.unlink()
     tests = {name: by_split[name, "test"] for name in settings.variants}
     figures.accuracy_and_loss(
         _series(tests, "accuracy"),
@@ -74,7 +69,7 @@ def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _published(settings: params.Params, by_split: published.Curves) -> dict[str, Any]:
-    source = published.Published.model_validate(YAML(typ="safe", pure=True).load(paths.PUBLISHED.read_text("utf-8")))
+    source = params.read(paths.PUBLISHED, published.Published)
 
     def read(file: str) -> Any | None:
         # The files of variants that are no longer listed may still be there, of another run.

@@ -30,7 +30,7 @@ def run(variant: str) -> None:
     for index, epoch in enumerate(grid):
         models.set_weights(model, {path: values[index] for path, values in weights.items()})
         logits = predict(test["images"])
-        probabilities = np.exp(statistics.log_softmax(logits))
+        probabilities = np.exp(statistics.log_softmax(logits)).astype(np.float32)  # as they are kept, for analyze
         confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
         right = predicted == labels
         calibration = statistics.calibration(probabilities, labels, bins)
@@ -49,7 +49,7 @@ def run(variant: str) -> None:
         ("actual", "predicted", "count"),
         [(actual, guess, table[actual, guess]) for actual, guess in product(range(CLASSES), repeat=2)],
     )
-    write_arrays(out.predictions, probabilities=probabilities.astype(np.float32))
+    write_arrays(out.predictions, probabilities=probabilities)
     write_json(
         out.metrics,
         {
