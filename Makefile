@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # The first interpreter of a version that TensorFlow has wheels for.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo "$$name" && break; done)
-# Stages and DVC find this environment's Python without its being activated.
+# The stages find this environment's Python without its being activated.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -17,29 +17,29 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 repro: environment ## run the pipeline: data, training, metrics and figures
-	dvc repro
+	$(BIN)/dvc repro
 
 test: development ## run the tests
-	pytest
+	$(BIN)/pytest
 
 check: development ## check style, types, and that dvc.lock is of this code
-	ruff check
-	ruff format --check
-	mypy
-	digits drift
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/digits drift
 
 format: development ## bring the code into the one style
-	ruff check --fix
-	ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
 experiments: environment ## run the protocols that the reports may have followed
-	digits experiments
+	$(BIN)/digits experiments
 
 readme: environment ## write the tables of README.md from metrics/
-	digits readme
+	$(BIN)/digits readme
 
 # uv resolves for every platform and Python version at once. No registry is named, so that the locks hold for any mirror.
-LOCK := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 lock: development ## bring requirements*.txt up to date with pyproject.toml
 	$(LOCK) --output-file requirements.txt
@@ -52,7 +52,7 @@ install = cmp -s $(1) $(VENV)/$(1) || { \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . && \
 	cp $(1) $(VENV)/$(1); }
 
-environment: $(BIN)/python
+environment: $(BIN)/pip
 	@cmp -s requirements.txt $(VENV)/requirements.txt || echo "Installing requirements.txt into $(VENV)"
 	@$(call install,requirements.txt)
 
@@ -60,6 +60,7 @@ development: environment
 	@cmp -s requirements-dev.txt $(VENV)/requirements-dev.txt || echo "Installing requirements-dev.txt into $(VENV)"
 	@$(call install,requirements-dev.txt)
 
-$(BIN)/python:
+# pip comes last into a new environment: one that was cut short has none, and is made anew.
+$(BIN)/pip:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 is on the PATH: install one, or type make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)

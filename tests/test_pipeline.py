@@ -1,5 +1,6 @@
 """The real thing: DVC runs the pipeline in a clone, on the small data set. The tests follow one another."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import edit, run
+from zc.lockfile import LockFile
 
 from digits import experiments
 from digits.errors import UserError
@@ -221,6 +223,13 @@ def test_drift_names_what_is_of_another_commit(clone: Path, reproduced: str) -> 
     assert "analyze@mlp64: changed deps: src/digits/analysis.py: modified" in output
     assert "compare: changed outs: metrics/summary.json: modified" in output
     run(clone, "git", "checkout", "-q", ".")
+
+
+def test_while_another_process_works_drift_is_one_line(clone: Path, reproduced: str) -> None:
+    with contextlib.closing(LockFile(str(clone / ".dvc/tmp/lock"))):
+        output = run(clone, "digits", "drift", fails=True)
+    assert output.startswith("digits: Unable to acquire lock.")
+    assert output.count("\n") == 1
 
 
 def test_a_fresh_clone_without_the_cache_has_no_drift(clone: Path, reproduced: str, tmp_path: Path) -> None:

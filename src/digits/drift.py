@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from dvc.repo import Repo
-
 from digits.errors import UserError
+from digits.repository import opened
 
 ABSENT = ("deleted", "not in cache")  # DVC's words
 
@@ -17,8 +16,11 @@ def drift(root: Path) -> list[str]:
 
     Args:
         root: the folder of dvc.yaml.
+
+    Raises:
+        UserError: DVC can't tell.
     """
-    with Repo(str(root)) as repo:
+    with opened(root) as repo:
         cached = {str(Path(out.fs_path).relative_to(repo.root_dir)) for out in repo.index.outs if out.use_cache}
         status: dict[str, list[Any]] = repo.status()
     lines = []

@@ -5,13 +5,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
-from dvc.repo import Repo
 from pydantic import Field
 
 from digits import curves
 from digits.errors import UserError
 from digits.params import Section, read
 from digits.published import Number, value_of
+from digits.repository import opened
 
 
 class Experiment(Section):
@@ -117,7 +117,7 @@ def _number(number: Number, runs: list[dict[tuple[str, str], curves.Curve]]) -> 
 
 def _known(root: Path, commit: str) -> dict[str, str]:
     """Return the commits of the experiments that were run on a commit, by name."""
-    with Repo(str(root)) as repo:
+    with opened(root) as repo:
         listed = repo.experiments.ls(commit)
     return {name: commit for experiments in listed.values() for name, commit in experiments if name}
 
