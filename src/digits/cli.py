@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
             import_module("digits.drift").check(Path())
         elif command == "experiments":
             _experiments()
+        elif command == "review":
+            _review(**given)
         elif command == "readme":
             import_module("digits.readme").update(Path("README.md"), Path("metrics"))
         else:
@@ -49,6 +51,16 @@ def _experiments() -> None:
     files.write_json(Path("metrics/experiments.json"), experiments.results(Path(), wanted, commit))
 
 
+def _review(base: str, head: str | None, *, fail_if_worse: bool) -> None:
+    pages, review = import_module("digits.pages"), import_module("digits.review")
+    result = review.review(Path(), base, head)
+    pages.write(result, Path("review"), Path("data/processed/test.npz"))
+    print(pages.summary(result))
+    print("written: review/index.html, review/index.md")
+    if fail_if_worse and result.is_worse:
+        sys.exit(1)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="digits", description="Work on the pipeline; `dvc repro` runs the stages needed."
@@ -61,4 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("drift", help="fail if dvc.lock is of other code, parameters or results")
     commands.add_parser("experiments", help="run experiments.yaml, and write metrics/experiments.json")
     commands.add_parser("readme", help="write the tables of README.md from metrics/")
+    command = commands.add_parser("review", help="say whether a change to the results is real, in review/")
+    command.add_argument("base", nargs="?", default="main", help="branch, tag, commit or experiment (default: main)")
+    command.add_argument("--head", metavar="REV", help="likewise, instead of the workspace")
+    command.add_argument("--fail-if-worse", action="store_true", help="exit 1 if a variant is significantly worse")
     return parser

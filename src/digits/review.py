@@ -1,0 +1,229 @@
+"""What a reviewer of a change wants to know: two revisions' results set side by side, from what Git has of both."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from digits import revisions, verdicts
+from digits.errors import UserError
+from digits.revisions import Revision
+from digits.verdicts import Mistake, Verdict
+
+DATASET = "metrics/dataset.json"
+SUMMARY = "metrics/summary.json"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value that differs; None where a side has none of the name."""
+
+    key: str
+    base: Any
+    head: Any
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A finished Vega-Lite specification with both sides' data in it."""
+
+    name: str
+    title: str
+    specification: dict[str, Any]
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file of the pipeline, as each side has it."""
+
+    path: str
+    base: bytes | None
+    head: bytes | None
+
+
+@dataclass
+class Review:
+    """A whole review."""
+
+    base: Revision
+    head: Revision
+    test_md5: str | None = None  # of the test images, where both sides were evaluated on the same
+    notes: list[str] = field(default_factory=list)  # what could not be made, and why
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    mistakes: dict[str, tuple[dict[int, Mistake], dict[int, Mistake]]] = field(default_factory=dict)
+    parameters: list[Change] = field(default_factory=list)
+    metrics: list[Change] = field(default_factory=list)
+    data: list[Change] = field(default_factory=list)
+    code: dict[str, list[str]] = field(default_factory=dict)  # stage: its files that changed
+    charts: list[Chart] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether any variant is significantly worse."""
+        return any(verdict.word is verdicts.Word.WORSE for verdict in self.verdicts.values())
+
+
+def review(root: Path, base: str, head: str | None) -> Review:
+    """Compare two revisions.
+
+    Args:
+        root: the folder of dvc.yaml.
+        base: a branch, tag, commit or experiment.
+        head: likewise; None for the workspace.
+
+    Raises:
+        UserError: a revision does not exist.
+    """
+    sides = revisions.resolve(root, base), revisions.resolve(root, head) if head else revisions.workspace(root)
+    result = Review(*sides)
+    if not revisions.is_ancestor(root, *sides):
+        result.notes.append(
+            f"'{base}' is no ancestor of '{sides[1].name}': what changed in '{base}' since they parted shows here too."
+        )
+    contents = {path: _both(sides, path, result.notes) for path in ("params.yaml", "dvc.lock", DATASET, SUMMARY)}
+    result.parameters.extend(_changes(*contents["params.yaml"]))
+    result.metrics.extend(_changes(*contents[SUMMARY]))
+    locks = [_Lock(*side) for side in zip(contents["dvc.lock"], contents[SUMMARY], strict=True)]
+    result.data.extend(_changes(*contents[DATASET]))
+    result.data.extend(_changes(*({f"{split}.md5": lock.split(split) for split in SPLITS} for lock in locks)))
+    result.code.update(_code(*locks))
+    _judge(result, contents, locks)
+    _draw(result, root)
+    return result
+
+
+class _Lock:
+    """What is asked of a dvc.lock."""
+
+    def __init__(self, content: Mapping[str, Any], variants: Iterable[str]) -> None:
+        # DVC leaves the stages of variants that are no longer listed where they are.
+        self.stages = {
+            name: stage
+            for name, stage in (content.get("stages") or {}).items()
+            if "@" not in name or name.partition("@")[2] in variants
+        }
+
+    def sums(self, stage: str) -> dict[str, str]:
+        return {dep["path"]: dep["md5"] for dep in self.stages.get(stage, {}).get("deps", ()) if "md5" in dep}
+
+    def split(self, split: str) -> str | None:
+        path = f"data/processed/{split}.npz"
+        return next((sums[path] for sums in map(self.sums, self.stages) if path in sums), None)
+
+
+def _both(sides: tuple[Revision, Revision], path: str, notes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a JSON or YAML file's content at both revisions, empty where there is none that can be read."""
+    found: list[dict[str, Any]] = []
+    for side in sides:
+        content = _yaml(side.text(path))
+        if content is None:
+            notes.append(f"'{side.name}' has no {path} that can be read: what stands in it is not compared.")
+            content = {}
+        found.append(content)
+    return found[0], found[1]
+
+
+def _yaml(text: str | None) -> dict[str, Any] | None:
+    """Return a mapping in YAML or JSON, None where it is none."""
+    try:
+        content = None if text is None else YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _changes(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[Change]:
+    if not base or not head:
+        return []
+    before, after = dict(_flat(base)), dict(_flat(head))
+    keys = [*before, *(key for key in after if key not in before)]
+    return [Change(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+def _code(base: _Lock, head: _Lock) -> dict[str, list[str]]:
+    changed = {}
+    for stage in head.stages:
+        before, after = base.sums(stage), head.sums(stage)
+        files = [path for path in after if path.startswith("src/") and before.get(path) != after[path]]
+        if before and files:
+            changed[stage] = files
+    return changed
+
+
+def _judge(result: Review, contents: Mapping[str, Any], locks: list[_Lock]) -> None:
+    """Fill in the verdicts of the variants that both sides have, and note the others."""
+    listed = [list(summary) for summary in contents[SUMMARY]]
+    for name in dict.fromkeys(listed[0] + listed[1]):
+        if name not in listed[0] or name not in listed[1]:
+            side = result.base if name in listed[0] else result.head
+            result.notes.append(f"Variant {name} is in '{side.name}' alone: there is nothing to compare it with.")
+    sums = [lock.split("test") for lock in locks]
+    images = [dataset.get("test", {}).get("images") for dataset in contents[DATASET]]
+    if sums[0] is None or sums[0] != sums[1] or not images[0]:
+        result.notes.append("The two sides' test images differ or are not known: no verdict can be given.")
+        return
+    result.test_md5 = sums[0]
+    for name in listed[1]:
+        if name in listed[0]:
+            texts = [side.text(f"plots/variants/{name}/errors.csv") for side in (result.base, result.head)]
+            if texts[0] is None or texts[1] is None:
+                result.notes.append(f"Variant {name} has no errors.csv on both sides: no verdict can be given.")
+                continue
+            result.mistakes[name] = verdicts.read_mistakes(texts[0]), verdicts.read_mistakes(texts[1])
+    result.verdicts.update(verdicts.judge(result.mistakes, images[0]))
+
+
+def _draw(result: Review, root: Path) -> None:
+    """Fill in what `dvc plots diff` would draw."""
+    names = [result.base.commit or "", result.head.commit or revisions.WORKSPACE]
+    with tempfile.TemporaryDirectory(prefix="digits-") as folder:
+        command = [sys.executable, "-m", "dvc", "plots", "diff", *names, "--json", "--out", folder]
+        output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if output.returncode:
+        result.notes.append(f"`dvc plots diff` drew nothing: {output.stderr.strip().splitlines()[-1]}")
+        return
+    drawn = json.loads(output.stdout)
+    for failure in drawn.get("errors", ()):
+        result.notes.append(f"`dvc plots diff` could not draw {failure.get('name')} of '{failure.get('rev')}'.")
+    for name, versions in drawn["data"].items():
+        if name.endswith(".png"):
+            result.pictures.append(Picture(name, result.base.read(name), result.head.read(name)))
+        elif versions:
+            shown = (result.base.name, result.head.name)
+            result.charts.append(_chart(name, versions[0]["content"], names, shown))
+
+
+def _chart(name: str, specification: dict[str, Any], revs: list[str], shown: tuple[str, str]) -> Chart:
+    """Return a chart whose revisions are named as they were asked for, and say whether their data differ."""
+    values = specification["data"]["values"]
+    if not isinstance(values, list):
+        raise UserError(f"the template of {name} has its data nowhere: see .dvc/plots/")
+    title = specification.get("title", name)
+    rows: dict[str, list[Any]] = {rev: [] for rev in revs}
+    for value in values:
+        for rev, label in zip(revs, shown, strict=True):
+            if rev.startswith(value["rev"]) or value["rev"] == rev:
+                rows[rev].append({key: cell for key, cell in value.items() if key != "rev"})
+                value["rev"] = label
+                break
+    base, head = rows.values()
+    text = title["text"] if isinstance(title, dict) else title
+    return Chart(name, text or name, specification, changed=base != head)
