@@ -77,10 +77,11 @@ def _results(metrics: Path) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "not run"
-    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+    text = f"{value:,.0f}" if value == int(value) else f"{value:.{digits}g}"
+    return text.replace("-", "−")
 
 
 def _published(metrics: Path) -> str:
@@ -91,9 +92,9 @@ def _published(metrics: Path) -> str:
                 row["report"],
                 row["section"],
                 row["quantity"],
-                _number(row["published"]),
-                _number(row["measured"]),
-                "not run" if row["difference"] is None else f"{row['difference']:+.4g}".replace("-", "−"),
+                _number(row["published"], 6),
+                _number(row["measured"], 6),
+                _number(row["difference"], 3),
                 f"{row['tolerance']:g}",
                 WORDS[row["reproduced"]],
             ]
@@ -152,7 +153,7 @@ def _experiments(metrics: Path) -> str:
                     f"`{name}`: {experiment['says']}" if index == 0 else "",
                     row["report"],
                     row["quantity"],
-                    _number(row["published"]),
+                    _number(row["published"], 6),
                     _number(row["mean"]) + ("" if spread is None else f" ± {spread:.2g}"),
                     f"{row['tolerance']:g}",
                     WORDS[row["reproduced"]],
