@@ -100,3 +100,12 @@ def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     run(folder, "git", "commit", "-qm", "Start")
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def reproduced(clone: Path) -> str:
+    """What `dvc repro` printed in the clone; its results are committed."""
+    output = run(clone, "dvc", "repro")
+    run(clone, "git", "add", "--all")
+    run(clone, "git", "commit", "-qm", "Run the pipeline")
+    return output

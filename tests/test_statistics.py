@@ -32,7 +32,7 @@ def test_wilson_is_that_of_statsmodels(counts: tuple[int, int]) -> None:
     assert (lower, upper) == pytest.approx(proportion_confint(*counts, method="wilson"), abs=1e-12)
 
 
-@settings(max_examples=30)  # statsmodels takes 40 ms each
+@settings(max_examples=10)  # statsmodels takes 40 ms each
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
     assert statistics.holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))

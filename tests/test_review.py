@@ -1,0 +1,92 @@
+"""`digits review` between revisions of a clone, on the small data set. The tests follow one another."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from conftest import run
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def wrong(clone: Path, revision: str, variant: str) -> set[int]:
+    text = run(clone, "git", "show", f"{revision}:plots/variants/{variant}/errors.csv")
+    return {int(row["index"]) for row in csv.DictReader(text.splitlines())}
+
+
+def test_a_review_of_no_change_says_no_difference(clone: Path, reproduced: str) -> None:
+    printed = run(clone, "digits", "review", "--fail-if-worse")
+    assert printed.count("no evidence of a difference") == 2
+    page = (clone / "review/index.html").read_text("utf-8")
+    assert "No chart differs." in page
+    assert 'class="digit"' not in page
+    assert "mermaid" not in (clone / "review/index.md").read_text("utf-8")
+
+
+def test_a_review_shows_verdict_images_parameters_and_charts(clone: Path, reproduced: str) -> None:
+    run(clone, "dvc", "exp", "run", "-n", "narrow", "-S", "models.mlp64.units=[4]")
+    printed = run(clone, "digits", "review", "main", "--head", "narrow")
+    assert "cnn: no evidence of a difference" in printed
+    revision = run(clone, "git", "for-each-ref", "--format=%(refname)", "refs/exps/**/narrow").strip()
+    base, head = wrong(clone, "main", "mlp64"), wrong(clone, revision, "mlp64")
+    text, page = ((clone / "review" / name).read_text("utf-8") for name in ("index.md", "index.html"))
+    assert "| models.mlp64.units | [64] | [4] |" in text
+    assert f"| {len(base - head)} | {len(head - base)} |" in text
+    assert f"- newly right: {', '.join(map(str, sorted(base - head)))}" in text
+    assert re.search(r"x-axis \"epochs\" 1 --> 2\n", text)
+    assert f"<h3>Newly right: {len(base - head)}</h3>" in page
+    assert page.count('class="digit"') > 0
+    charts = re.findall(r'<figure class="chart"><svg.*?</svg><figcaption>(.*?)</figcaption>', page, re.DOTALL)
+    assert "Accuracy against epochs: main and narrow" in charts
+    assert len(charts) == 2 + 2 * 2
+    assert [chart for chart in charts if chart.endswith("the same on both sides")] == [
+        "cnn, training: the same on both sides",
+        "cnn, confusion on the test images: the same on both sides",
+    ]
+    # Drawn, not blank: each chart has marks made of many points or cells.
+    for chart in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        assert len(re.findall(r"<path |<text ", chart)) > 30
+    assert not re.search(r'(src|href)="http', page)
+
+
+def test_a_worse_variant_fails_the_review(clone: Path, reproduced: str) -> None:
+    run(clone, "git", "checkout", "-q", ".")
+    slow = ("-S", "variants=[mlp64]", "-S", "models.mlp64.optimizer.learning_rate=0.00001")
+    run(clone, "dvc", "exp", "run", "-n", "slow", *slow)
+    output = run(clone, "digits", "review", "--fail-if-worse", fails=True)
+    assert "mlp64: worse; " in output
+    assert "note: Variant cnn is in 'main' alone" in output
+    run(clone, "git", "checkout", "-q", ".")
+    run(clone, "git", "clean", "-fdq")
+    run(clone, "dvc", "checkout", "-q")
+    better = run(clone, "digits", "review", "slow", "--head", "main", "--fail-if-worse")
+    assert "mlp64: better; " in better
+    assert "note: 'slow' is no ancestor of 'main'" in better
+
+
+def test_a_plain_clone_is_reviewed_without_data(clone: Path, reproduced: str, tmp_path: Path) -> None:
+    run(tmp_path, "git", "clone", "-q", str(clone), "fresh")
+    fresh = tmp_path / "fresh"
+    run(fresh, "git", "fetch", "-q", "origin", "refs/exps/*:refs/exps/*")
+    assert "mlp64: worse; " in run(fresh, "digits", "review", "main", "--head", "slow")
+    page = (fresh / "review/index.html").read_text("utf-8")
+    assert 'class="digit"' not in page
+    assert "<figcaption>image " in page
+
+
+def test_a_base_that_does_not_exist_is_one_line(clone: Path, reproduced: str) -> None:
+    output = run(clone, "digits", "review", "nowhere", fails=True)
+    assert output.startswith("digits: 'nowhere' is no branch, tag, commit or experiment here")
+    assert output.count("\n") == 1
+
+
+def test_a_base_without_results_gives_what_can_be_made(clone: Path, reproduced: str) -> None:
+    first = run(clone, "git", "rev-list", "--max-parents=0", "HEAD").strip()
+    run(clone, "git", "checkout", "-q", "-b", "empty", first)
+    run(clone, "git", "rm", "-q", "-r", "metrics", "plots", "dvc.lock")
+    run(clone, "git", "commit", "-qm", "Remove the results")
+    run(clone, "git", "checkout", "-q", "main")
+    output = run(clone, "digits", "review", "empty")
+    assert "note: 'empty' has no metrics/summary.json that can be read" in output
+    assert "no verdict can be given" in output
