@@ -22,10 +22,12 @@ repro: environment ## run the pipeline: data, training, metrics and figures
 test: development ## run the tests
 	$(BIN)/pytest
 
-check: development ## check style, types, and that dvc.lock is of this code
+check: development ## check style, types, workflows, and that dvc.lock is of this code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/digits drift
 
 format: development ## bring the code into the one style

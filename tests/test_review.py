@@ -1,11 +1,13 @@
 """`digits review` between revisions of a clone, on the small data set. The tests follow one another."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
 import pytest
 from conftest import run
+from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -48,6 +50,35 @@ def test_a_review_shows_verdict_images_parameters_and_charts(clone: Path, reprod
     for chart in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
         assert len(re.findall(r"<path |<text ", chart)) > 30
     assert not re.search(r'(src|href)="http', page)
+
+
+def test_an_experiment_is_compared_pushed_pulled_applied_and_branched(
+    clone: Path, reproduced: str, tmp_path: Path
+) -> None:
+    diff = json.loads(run(clone, "dvc", "exp", "diff", "main", "narrow", "--json"))
+    assert diff["metrics"]["metrics/summary.json"]["mlp64.parameters"]["old"] == 50_890
+    accuracy = diff["metrics"]["metrics/summary.json"]["mlp64.accuracy"]["new"]
+
+    run(tmp_path, "git", "init", "-q", "--bare", "-b", "main", "bare.git")
+    run(clone, "git", "remote", "add", "origin", str(tmp_path / "bare.git"))
+    run(clone, "git", "push", "-q", "origin", "main")
+    run(clone, "dvc", "remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    run(clone, "dvc", "exp", "push", "origin", "narrow")
+
+    run(tmp_path, "git", "clone", "-q", "bare.git", "other")
+    other = tmp_path / "other"
+    run(other, "dvc", "remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    run(other, "dvc", "exp", "pull", "origin", "narrow")
+    shown = run(other, "dvc", "exp", "show", "--csv", "--no-pager")
+    row = next(row for row in csv.DictReader(shown.splitlines()) if row["Experiment"] == "narrow")
+    assert float(row["mlp64.accuracy"]) == accuracy
+    run(other, "dvc", "exp", "apply", "narrow")
+    assert (other / "models/mlp64/model.keras").is_file()
+    summary = json.loads((other / "metrics/summary.json").read_text("utf-8"))
+    assert summary["mlp64"]["accuracy"] == accuracy
+    run(other, "dvc", "exp", "branch", "narrow", "narrow-branch")
+    params = YAML(typ="safe", pure=True).load(run(other, "git", "show", "narrow-branch:params.yaml"))
+    assert params["models"]["mlp64"]["units"] == [4]
 
 
 def test_a_worse_variant_fails_the_review(clone: Path, reproduced: str) -> None:
