@@ -77,8 +77,8 @@ def summary(review: Review) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage with two places."""
-    return f"{share * 100:.2f} %"
+    """Return a share as a percentage with two places, which no line break tears apart."""
+    return f"{share * 100:.2f}\N{NO-BREAK SPACE}%"
 
 
 def p_value(value: float) -> str:
