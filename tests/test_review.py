@@ -26,6 +26,10 @@ def test_a_review_of_no_change_says_no_difference(clone: Path, reproduced: str) 
     assert "mermaid" not in (clone / "review/index.md").read_text("utf-8")
 
 
+def test_a_commit_against_itself_is_no_difference(clone: Path, reproduced: str) -> None:
+    assert run(clone, "digits", "review", "main", "--head", "HEAD").count("no evidence of a difference") == 2
+
+
 def test_a_review_shows_verdict_images_parameters_and_charts(clone: Path, reproduced: str) -> None:
     run(clone, "dvc", "exp", "run", "-n", "narrow", "-S", "models.mlp64.units=[4]")
     printed = run(clone, "digits", "review", "main", "--head", "narrow")

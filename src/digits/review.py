@@ -217,13 +217,12 @@ def _chart(name: str, specification: dict[str, Any], revs: list[str], shown: tup
     if not isinstance(values, list):
         raise UserError(f"the template of {name} has its data nowhere: see .dvc/plots/")
     title = specification.get("title", name)
-    rows: dict[str, list[Any]] = {rev: [] for rev in revs}
+    rows: dict[str, list[Any]] = {rev: [] for rev in revs}  # of one key where both sides are the same commit
     for value in values:
         for rev, label in zip(revs, shown, strict=True):
-            if rev.startswith(value["rev"]) or value["rev"] == rev:
+            if rev.startswith(value["rev"]):
                 rows[rev].append({key: cell for key, cell in value.items() if key != "rev"})
                 value["rev"] = label
                 break
-    base, head = rows.values()
     text = title["text"] if isinstance(title, dict) else title
-    return Chart(name, text or name, specification, changed=base != head)
+    return Chart(name, text or name, specification, changed=rows[revs[0]] != rows[revs[1]])
