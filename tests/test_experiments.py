@@ -6,10 +6,11 @@ from conftest import ROOT
 from digits import experiments, params
 from digits.curves import Curve
 from digits.errors import UserError
-from digits.experiments import _number
-from digits.published import Number
+from digits.experiments import Reference, _number
+from digits.published import Number, Published
 
 WANTED = experiments.load(ROOT / "experiments.yaml")
+PUBLISHED = params.read(ROOT / "data/published.yaml", Published)
 
 
 def test_the_committed_experiments_ask_for_epochs_that_are_in_their_grids() -> None:
@@ -20,7 +21,8 @@ def test_the_committed_experiments_ask_for_epochs_that_are_in_their_grids() -> N
         kept = [int(word) for word in grid.strip("[]").split(",")] if grid else list(range(1, epochs + 1))
         train = params.load(ROOT / "params.yaml").train.model_dump() | {"epochs": epochs, "grid": kept}
         assert params.Train.model_validate(train).epoch_grid == kept
-        for number in experiment.numbers:
+        for reference in experiment.numbers:
+            number = experiments.referred(reference, PUBLISHED)
             assert number.curve is not None
             if isinstance(number.curve.epoch, int) and number.curve.split == "test":
                 assert number.curve.epoch in kept
@@ -59,11 +61,27 @@ def test_seeds_become_mean_and_standard_deviation() -> None:
 
 def test_a_mistake_in_the_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "experiments.yaml"
-    path.write_text(
-        (ROOT / "experiments.yaml").read_text("utf-8").replace("tolerance: 0.006", "tolerance: -1", 1), "utf-8"
-    )
-    with pytest.raises(UserError, match=r"numbers\[0\].tolerance is -1: it must be greater than or equal to 0"):
+    path.write_text((ROOT / "experiments.yaml").read_text("utf-8").replace("report: A", "report: C", 1), "utf-8")
+    with pytest.raises(UserError, match=r"numbers\[0\].report is 'C': it must be 'A' or 'B'"):
         experiments.load(path)
+
+
+def test_a_reference_takes_value_and_tolerance_from_the_published_number() -> None:
+    plain, moved = (
+        experiments.referred(Reference(report="A", quantity="accuracy at 6 epochs", epoch=epoch), PUBLISHED)
+        for epoch in (None, 21)
+    )
+    assert plain in PUBLISHED.numbers
+    assert (moved.published, moved.tolerance) == (plain.published, plain.tolerance)
+    assert moved.curve is not None
+    assert moved.curve.epoch == 21
+    assert moved.quantity == "accuracy at 6 epochs (epoch 21)"
+
+
+@pytest.mark.parametrize("quantity", ["accuracy at 7 epochs", "images"])
+def test_a_reference_to_no_number_of_a_curve_is_one_line(quantity: str) -> None:
+    with pytest.raises(UserError, match=f"report B has no '{quantity}' of a curve"):
+        experiments.referred(Reference(report="B", quantity=quantity), PUBLISHED)
 
 
 def test_a_point_that_a_run_does_not_have_is_one_line() -> None:

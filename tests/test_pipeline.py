@@ -15,6 +15,7 @@ from zc.lockfile import LockFile
 
 from digits import experiments
 from digits.errors import UserError
+from digits.published import Published
 
 STAGES_RUN = re.compile(r"^Running stage '(.+)':$", re.MULTILINE)
 
@@ -117,16 +118,18 @@ def test_published_numbers_are_set_beside_an_experiment(clone: Path, reproduced:
         "tolerance": 0.01,
         "curve": point,
     }
+    source = Published.model_validate({"reports": {}, "numbers": [number], "claims": []})
+    reference = {"report": "B", "quantity": "accuracy"}
     wanted = experiments.Experiments.model_validate(
-        {"seeds": [3], "experiments": {"epochs": {"says": "three", "set": ["train.epochs=3"], "numbers": [number]}}}
+        {"seeds": [3], "experiments": {"epochs": {"says": "three", "set": ["train.epochs=3"], "numbers": [reference]}}}
     )
     head = run(clone, "git", "rev-parse", "HEAD").strip()
-    (row,) = experiments.results(clone, wanted, head)["epochs"]["numbers"]
+    (row,) = experiments.results(clone, wanted, source, head)["epochs"]["numbers"]
     assert row["mean"] == metrics(clone, "summary")["mlp64"]["accuracy"]
     assert row["reproduced"] is (abs(row["mean"] - 0.5) <= 0.01)
     absent = wanted.model_copy(update={"seeds": [4]})
     with pytest.raises(UserError, match="experiment epochs-4 has not been run on"):
-        experiments.results(clone, absent, head)
+        experiments.results(clone, absent, source, head)
 
 
 def test_plots_diff_draws_all_variants_of_both_sides(clone: Path, reproduced: str) -> None:

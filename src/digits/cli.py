@@ -45,10 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _experiments() -> None:
-    experiments, files = import_module("digits.experiments"), import_module("digits.files")
+    modules = (import_module(f"digits.{name}") for name in ("experiments", "files", "params", "published"))
+    experiments, files, params, published = modules
     wanted = experiments.load(Path("experiments.yaml"))
+    source = params.read(Path("data/published.yaml"), published.Published)
     commit = experiments.run(Path(), wanted)
-    files.write_json(Path("metrics/experiments.json"), experiments.results(Path(), wanted, commit))
+    files.write_json(Path("metrics/experiments.json"), experiments.results(Path(), wanted, source, commit))
 
 
 def _review(base: str, head: str | None, *, fail_if_worse: bool) -> None:

@@ -10,8 +10,17 @@ from pydantic import Field
 from digits import curves
 from digits.errors import UserError
 from digits.params import Section, read
-from digits.published import Number, value_of
+from digits.published import Epoch, Number, Published, ReportName, value_of
 from digits.repository import opened
+from digits.revisions import Revision, resolve
+
+
+class Reference(Section):
+    """A number of data/published.yaml, and the epoch at which an experiment has it where that is another one."""
+
+    report: ReportName
+    quantity: str
+    epoch: Epoch | None = None
 
 
 class Experiment(Section):
@@ -19,7 +28,7 @@ class Experiment(Section):
 
     says: str
     set: list[str]  # as after `dvc exp run -S`
-    numbers: list[Number]
+    numbers: list[Reference]
 
 
 class Experiments(Section):
@@ -52,7 +61,7 @@ def run(root: Path, experiments: Experiments) -> str:
     Raises:
         UserError: DVC could not run one; what it printed stands above.
     """
-    head = _git(root, "rev-parse", "HEAD").strip()
+    head = resolve(root, "HEAD").commit or ""
     known = _known(root, head)
     for name, experiment in experiments.experiments.items():
         for seed in experiments.seeds:
@@ -63,20 +72,22 @@ def run(root: Path, experiments: Experiments) -> str:
     return head
 
 
-def results(root: Path, experiments: Experiments, commit: str) -> dict[str, Any]:
+def results(root: Path, experiments: Experiments, published: Published, commit: str) -> dict[str, Any]:
     """Return, for each experiment, the published numbers beside mean and standard deviation over the seeds.
 
     Args:
         root: the folder of dvc.yaml.
         experiments: what was run.
+        published: the numbers that it refers to.
         commit: what it was run on.
 
     Raises:
-        UserError: an experiment has not been run on that commit.
+        UserError: an experiment has not been run on that commit, or refers to no published number.
     """
     known = _known(root, commit)
     report: dict[str, Any] = {}
     for name, experiment in experiments.experiments.items():
+        numbers = [referred(reference, published) for reference in experiment.numbers]
         runs = []
         for seed in experiments.seeds:
             revision = known.get(name_of(name, seed))
@@ -84,21 +95,35 @@ def results(root: Path, experiments: Experiments, commit: str) -> dict[str, Any]
                 raise UserError(
                     f"experiment {name_of(name, seed)} has not been run on {commit}: type `make experiments`"
                 )
-            variants = {number.curve.variant for number in experiment.numbers if number.curve}
+            variants = {number.curve.variant for number in numbers if number.curve}
             runs.append({key: curve for variant in variants for key, curve in _curves(root, revision, variant).items()})
         report[name] = {
             "says": experiment.says,
             "set": experiment.set,
             "seeds": experiments.seeds,
-            "numbers": [_number(number, runs) for number in experiment.numbers],
+            "numbers": [_number(number, runs) for number in numbers],
         }
     return report
 
 
+def referred(reference: Reference, published: Published) -> Number:
+    """Return the published number that is referred to, at the epoch of the reference.
+
+    Raises:
+        UserError: there is none, or it is of no curve.
+    """
+    for number in published.numbers:
+        if (number.report, number.quantity) == (reference.report, reference.quantity) and number.curve:
+            if reference.epoch is None:
+                return number
+            curve = number.curve.model_copy(update={"epoch": reference.epoch})
+            quantity = f"{number.quantity} (epoch {reference.epoch})"
+            return number.model_copy(update={"curve": curve, "quantity": quantity})
+    raise UserError(f"experiments.yaml: report {reference.report} has no '{reference.quantity}' of a curve")
+
+
 def _number(number: Number, runs: list[dict[tuple[str, str], curves.Curve]]) -> dict[str, Any]:
-    if number.curve is None:
-        raise UserError(f"experiments.yaml: '{number.quantity}' names no point of a curve")
-    measured = [value_of(number.curve, run) for run in runs]
+    measured = [value_of(number.curve, run) for run in runs if number.curve]
     values = [value for value in measured if value is not None]
     if len(values) != len(runs):
         raise UserError(f"experiments.yaml: '{number.quantity}' is at no epoch of the grid")
@@ -111,7 +136,7 @@ def _number(number: Number, runs: list[dict[tuple[str, str], curves.Curve]]) -> 
         "standard_deviation": stdev(values) if len(values) > 1 else None,
         "values": values,
         "tolerance": number.tolerance,
-        "reproduced": abs(average - number.published) <= number.tolerance + 1e-9,
+        "reproduced": number.is_reproduced_by(average),
     }
 
 
@@ -123,15 +148,9 @@ def _known(root: Path, commit: str) -> dict[str, str]:
 
 
 def _curves(root: Path, revision: str, variant: str) -> dict[tuple[str, str], curves.Curve]:
-    texts = (_git(root, "show", f"{revision}:plots/variants/{variant}/{name}.csv") for name in ("training", "epochs"))
+    files = [f"plots/variants/{variant}/{name}.csv" for name in ("training", "epochs")]
+    texts = [Revision(root, revision, revision).text(file) or "" for file in files]
     return {(variant, split): curve for split, curve in curves.of_variant(*texts).items()}
-
-
-def _git(root: Path, *words: str) -> str:
-    result = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607
-    if result.returncode:
-        raise UserError(f"`git {' '.join(words)}`: {result.stderr.strip()}")
-    return result.stdout
 
 
 def _dvc(root: Path, *words: str) -> None:

@@ -13,13 +13,16 @@ Curves = Mapping[tuple[str, str], Curve]  # by variant and split
 ReportName = Literal["A", "B"]
 
 
+Epoch = int | Literal["first", "last", "highest", "lowest loss"]
+
+
 class Point(Section):
     """A value of a learning curve."""
 
     variant: str
     split: Literal["train", "validation", "test", "gap"]
     column: str
-    epoch: int | Literal["first", "last", "highest", "lowest loss"]
+    epoch: Epoch
 
 
 class Metric(Section):
@@ -40,6 +43,11 @@ class Number(Section):
     tolerance: Annotated[float, Field(ge=0)]
     curve: Point | None = None
     metric: Metric | None = None
+
+    def is_reproduced_by(self, measured: float) -> bool:
+        """Tell whether a measured value is within the tolerance."""
+        # The slack is for binary fractions alone: 0.955 - 0.95 is a little over 0.005.
+        return abs(measured - self.published) <= self.tolerance + 1e-9
 
 
 class Claim(Section):
@@ -107,18 +115,15 @@ def compare_number(number: Number, curves: Curves, read: Callable[[str], Any | N
         read: gives the content of a metrics file by its path, None where this run wrote none.
     """
     measured = value_of(number.curve, curves) if number.curve else _sum(number.metric, read)
-    difference = None if measured is None else measured - number.published
-    # The slack is for binary fractions alone: 0.955 - 0.95 is a little over 0.005.
-    reproduced = None if difference is None else abs(difference) <= number.tolerance + 1e-9
     return {
         "report": number.report,
         "section": number.section,
         "quantity": number.quantity,
         "published": number.published,
         "measured": measured,
-        "difference": difference,
+        "difference": None if measured is None else measured - number.published,
         "tolerance": number.tolerance,
-        "reproduced": reproduced,
+        "reproduced": None if measured is None else number.is_reproduced_by(measured),
         "variant": number.curve.variant if number.curve else None,
     }
 
