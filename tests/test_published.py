@@ -41,7 +41,7 @@ def test_the_epoch_itself_is_a_column() -> None:
 
 
 def test_a_variant_that_was_not_run_has_no_value() -> None:
-    result = published.compare_number(number(curve=point("last", variant="cnn")), CURVES, read)
+    result = published.compare_number(number(curve=point("last", variant="cnn")), CURVES, read, {})
     assert (result["measured"], result["difference"], result["reproduced"]) == (None, None, None)
 
 
@@ -52,14 +52,22 @@ def test_a_column_that_is_not_there_is_one_line() -> None:
 
 @pytest.mark.parametrize(("value", "reproduced"), [(0.955, True), (0.945, True), (0.9551, False), (0.9449, False)])
 def test_reproduced_is_within_the_tolerance(value: float, reproduced: bool) -> None:
-    assert published.compare_number(number(value, curve=point("last")), CURVES, read)["reproduced"] is reproduced
+    assert published.compare_number(number(value, curve=point("last")), CURVES, read, {})["reproduced"] is reproduced
+
+
+def test_a_number_stands_beside_the_experiments_that_sought_it() -> None:
+    row = {"epoch": 21, "mean": 0.95, "standard_deviation": 0.01, "reproduced": True}
+    other = row | {"report": "A", "quantity": "loss"}
+    experiments = {"refit": {"numbers": [other, row | {"report": "A", "quantity": "accuracy", "values": [0.95]}]}}
+    result = published.compare_number(number(curve=point("last")), CURVES, read, experiments)
+    assert result["experiments"] == {"refit": row}
 
 
 def test_a_sum_of_metrics() -> None:
     metric = Metric(file="metrics/a.json", sum_of=["test.images", "train.images"], times=0.5)
-    assert published.compare_number(number(3.5, 0.0, metric=metric), CURVES, read)["reproduced"] is True
+    assert published.compare_number(number(3.5, 0.0, metric=metric), CURVES, read, {})["reproduced"] is True
     with pytest.raises(UserError, match=r"metrics/a.json has no key test.labels"):
-        published.compare_number(number(metric=Metric(file="metrics/a.json", sum_of=["test.labels"])), CURVES, read)
+        published.compare_number(number(metric=Metric(file="metrics/a.json", sum_of=["test.labels"])), CURVES, read, {})
 
 
 @pytest.mark.parametrize(

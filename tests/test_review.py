@@ -43,6 +43,14 @@ def test_a_review_shows_verdict_images_parameters_and_charts(clone: Path, reprod
     assert re.search(r"x-axis \"epochs\" 1 --> 2\n", text)
     assert f"<h3>Newly right: {len(base - head)}</h3>" in page
     assert page.count('class="digit"') > 0
+    # The right side's probability is not in Git, but in the cache.
+    first = min(base - head)
+    caption = re.search(
+        rf"<figcaption>image {first}, a <b>(\d)</b><br>main: (.*?)<br>narrow: (.*?)</figcaption>", page, re.DOTALL
+    )
+    assert caption
+    assert re.fullmatch(rf'\s*<b class="right">{caption[1]}</b> at [\d.]+\s%\s*', caption[3])
+    assert re.fullmatch(rf'\s*<b class="wrong">\d</b> at [\d.]+\s%, {caption[1]} at [\d.]+\s%\s*', caption[2])
     charts = re.findall(r'<figure class="chart"><svg.*?</svg><figcaption>(.*?)</figcaption>', page, re.DOTALL)
     assert "Accuracy against epochs: main and narrow" in charts
     assert len(charts) == 2 + 2 * 2
@@ -108,6 +116,7 @@ def test_a_plain_clone_is_reviewed_without_data(clone: Path, reproduced: str, tm
     page = (fresh / "review/index.html").read_text("utf-8")
     assert 'class="digit"' not in page
     assert "<figcaption>image " in page
+    assert re.search(r'<b class="right">\d</b>, right', page)
 
 
 def test_a_base_that_does_not_exist_is_one_line(clone: Path, reproduced: str) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, fisher_exact, mannwhitneyu
 
+from digits.idx import WHITE
 from digits.statistics import holm
 
-WHITE = 255.0
 OTHERS = 9  # digits that an image of a given digit can be taken for
 LEVEL = 0.05
 

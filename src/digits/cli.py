@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from digits import paths
 from digits.errors import UserError
 
 STAGES = {
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif command == "review":
             _review(**given)
         elif command == "readme":
-            import_module("digits.readme").update(Path("README.md"), Path("metrics"))
+            import_module("digits.readme").update(paths.README, paths.METRICS)
         else:
             import_module(f"digits.stages.{command}").run(**given)
     except UserError as error:
@@ -47,18 +48,18 @@ def main(arguments: list[str] | None = None) -> None:
 def _experiments() -> None:
     modules = (import_module(f"digits.{name}") for name in ("experiments", "files", "params", "published"))
     experiments, files, params, published = modules
-    wanted = experiments.load(Path("experiments.yaml"))
-    source = params.read(Path("data/published.yaml"), published.Published)
+    wanted = experiments.load(paths.EXPERIMENTS)
+    source = params.read(paths.PUBLISHED, published.Published)
     commit = experiments.run(Path(), wanted)
-    files.write_json(Path("metrics/experiments.json"), experiments.results(Path(), wanted, source, commit))
+    files.write_json(paths.EXPERIMENT_METRICS, experiments.results(Path(), wanted, source, commit))
 
 
 def _review(base: str, head: str | None, *, fail_if_worse: bool) -> None:
     pages, review = import_module("digits.pages"), import_module("digits.review")
     result = review.review(Path(), base, head)
-    pages.write(result, Path("review"), Path("data/processed/test.npz"))
+    pages.write(result, paths.REVIEW, paths.TEST)
     print(pages.summary(result))
-    print("written: review/index.html, review/index.md")
+    print(f"written: {paths.REVIEW}/index.html, {paths.REVIEW}/index.md")
     if fail_if_worse and result.is_worse:
         sys.exit(1)
 

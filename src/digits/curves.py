@@ -19,14 +19,14 @@ def of_variant(training: str, epochs: str) -> dict[str, Curve]:
         For train and validation `epoch`, `loss` and `accuracy`; for test those of `epochs.csv`; for gap `loss`
         and `accuracy`, validation minus training.
     """
-    columns = _columns(training)
+    trained = columns(training)
     curves: dict[str, Curve] = {
-        "train": {name: columns[name] for name in ("epoch", "loss", "accuracy")},
-        "test": _columns(epochs),
+        "train": {name: trained[name] for name in ("epoch", "loss", "accuracy")},
+        "test": columns(epochs),
     }
-    if columns["val_loss"]:
+    if trained["val_loss"]:
         train = curves["train"]
-        held_out = {"epoch": train["epoch"], "loss": columns["val_loss"], "accuracy": columns["val_accuracy"]}
+        held_out = {"epoch": train["epoch"], "loss": trained["val_loss"], "accuracy": trained["val_accuracy"]}
         curves["validation"] = held_out
         curves["gap"] = {
             name: {epoch: held_out[name][epoch] - train[name][epoch] for epoch in train["epoch"]}
@@ -35,7 +35,7 @@ def of_variant(training: str, epochs: str) -> dict[str, Curve]:
     return curves
 
 
-def _columns(text: str) -> dict[str, Column]:
+def columns(text: str) -> dict[str, Column]:
     """Return a CSV text's columns, each as epoch: value, without the empty cells."""
     reader = csv.DictReader(text.splitlines())
     rows = list(reader)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from digits import curves
+from digits import curves, paths
 from digits.errors import UserError
 from digits.params import Section, read
 from digits.published import Epoch, Number, Published, ReportName, value_of
@@ -60,6 +60,7 @@ def run(root: Path, experiments: Experiments) -> str:
 
     Raises:
         UserError: DVC could not run one; what it printed stands above.
+        KeyboardInterrupt: the user has had enough; what has ended is kept, and the next call runs the rest.
     """
     head = resolve(root, "HEAD").commit or ""
     known = _known(root, head)
@@ -68,7 +69,11 @@ def run(root: Path, experiments: Experiments) -> str:
             if name_of(name, seed) not in known:
                 settings = [word for setting in [*experiment.set, f"train.seed={seed}"] for word in ("-S", setting)]
                 _dvc(root, "exp", "run", "--queue", "--name", name_of(name, seed), *settings)
-    _dvc(root, "exp", "run", "--run-all")
+    try:
+        _dvc(root, "exp", "run", "--run-all")
+    except KeyboardInterrupt:
+        _dvc(root, "queue", "stop", "--kill")  # DVC's workers are processes of their own, which would run on
+        raise
     return head
 
 
@@ -87,7 +92,7 @@ def results(root: Path, experiments: Experiments, published: Published, commit: 
     known = _known(root, commit)
     report: dict[str, Any] = {}
     for name, experiment in experiments.experiments.items():
-        numbers = [referred(reference, published) for reference in experiment.numbers]
+        numbers = [(reference, referred(reference, published)) for reference in experiment.numbers]
         runs = []
         for seed in experiments.seeds:
             revision = known.get(name_of(name, seed))
@@ -95,13 +100,13 @@ def results(root: Path, experiments: Experiments, published: Published, commit: 
                 raise UserError(
                     f"experiment {name_of(name, seed)} has not been run on {commit}: type `make experiments`"
                 )
-            variants = {number.curve.variant for number in numbers if number.curve}
+            variants = {number.curve.variant for _, number in numbers if number.curve}
             runs.append({key: curve for variant in variants for key, curve in _curves(root, revision, variant).items()})
         report[name] = {
             "says": experiment.says,
             "set": experiment.set,
             "seeds": experiments.seeds,
-            "numbers": [_number(number, runs) for number in numbers],
+            "numbers": [_number(number, reference.epoch, runs) for reference, number in numbers],
         }
     return report
 
@@ -117,12 +122,11 @@ def referred(reference: Reference, published: Published) -> Number:
             if reference.epoch is None:
                 return number
             curve = number.curve.model_copy(update={"epoch": reference.epoch})
-            quantity = f"{number.quantity} (epoch {reference.epoch})"
-            return number.model_copy(update={"curve": curve, "quantity": quantity})
+            return number.model_copy(update={"curve": curve})
     raise UserError(f"experiments.yaml: report {reference.report} has no '{reference.quantity}' of a curve")
 
 
-def _number(number: Number, runs: list[dict[tuple[str, str], curves.Curve]]) -> dict[str, Any]:
+def _number(number: Number, epoch: Epoch | None, runs: list[dict[tuple[str, str], curves.Curve]]) -> dict[str, Any]:
     measured = [value_of(number.curve, run) for run in runs if number.curve]
     values = [value for value in measured if value is not None]
     if len(values) != len(runs):
@@ -131,6 +135,7 @@ def _number(number: Number, runs: list[dict[tuple[str, str], curves.Curve]]) -> 
     return {
         "report": number.report,
         "quantity": number.quantity,
+        "epoch": epoch,
         "published": number.published,
         "mean": average,
         "standard_deviation": stdev(values) if len(values) > 1 else None,
@@ -148,8 +153,8 @@ def _known(root: Path, commit: str) -> dict[str, str]:
 
 
 def _curves(root: Path, revision: str, variant: str) -> dict[tuple[str, str], curves.Curve]:
-    files = [f"plots/variants/{variant}/{name}.csv" for name in ("training", "epochs")]
-    texts = [Revision(root, revision, revision).text(file) or "" for file in files]
+    files = paths.Variant(variant)
+    texts = [Revision(root, revision, revision).text(file) or "" for file in (files.training, files.epochs)]
     return {(variant, split): curve for split, curve in curves.of_variant(*texts).items()}
 
 

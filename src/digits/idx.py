@@ -16,6 +16,7 @@ from digits.errors import UserError
 UINT8 = 0x08
 SIDE = 28  # pixels: the edge of an image
 CLASSES = 10
+WHITE = 255.0  # the value of a pixel that is fully on
 
 
 def read(path: Path, dimensions: int) -> NDArray[np.uint8]:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from digits.backend import keras, tf
 from digits.errors import UserError
 from digits.files import replacing
-from digits.idx import CLASSES, SIDE
+from digits.idx import CLASSES, SIDE, WHITE
 from digits.params import Model
 
-WHITE = 255.0
 BATCH = 1000  # images: bounds the memory that a convolution's activations take
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can tell
 

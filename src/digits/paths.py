@@ -1,4 +1,7 @@
-"""Where each stage writes and the others read, relative to the repository's root; imported by stages alone."""
+"""Where each stage writes and the others read, relative to the repository's root.
+
+Imported by the stages and by the commands that work on a whole repository; the library is told.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +16,20 @@ VALIDATION = PROCESSED / "validation.npz"
 TEST = PROCESSED / "test.npz"
 NEIGHBORS = Path("data/neighbors.npz")
 PUBLISHED = Path("data/published.yaml")
+EXPERIMENTS = Path("experiments.yaml")
 
 DATASET_METRICS = Path("metrics/dataset.json")
 DATASET_PLOTS = Path("plots/dataset")
 
 SUMMARY = Path("metrics/summary.json")
 PUBLISHED_METRICS = Path("metrics/published.json")
+EXPERIMENT_METRICS = Path("metrics/experiments.json")
 CURVES = Path("plots/curves.csv")
 COMPARE_PLOTS = Path("plots/compare")
+
+REVIEW = Path("review")
+README = Path("README.md")
+METRICS = Path("metrics")
 
 
 @dataclass(frozen=True)

@@ -106,13 +106,16 @@ def value_of(point: Point, curves: Curves) -> float | None:
     return column.get(epoch)
 
 
-def compare_number(number: Number, curves: Curves, read: Callable[[str], Any | None]) -> dict[str, Any]:
-    """Return a published number beside this run's.
+def compare_number(
+    number: Number, curves: Curves, read: Callable[[str], Any | None], experiments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a published number beside this run's, and beside those of the experiments that other protocols were.
 
     Args:
         number: the number; just one of its `curve` and `metric` says where to find this run's.
         curves: this run's.
         read: gives the content of a metrics file by its path, None where this run wrote none.
+        experiments: the content of metrics/experiments.json.
     """
     measured = value_of(number.curve, curves) if number.curve else _sum(number.metric, read)
     return {
@@ -125,6 +128,12 @@ def compare_number(number: Number, curves: Curves, read: Callable[[str], Any | N
         "tolerance": number.tolerance,
         "reproduced": None if measured is None else number.is_reproduced_by(measured),
         "variant": number.curve.variant if number.curve else None,
+        "experiments": {
+            name: {key: row[key] for key in ("epoch", "mean", "standard_deviation", "reproduced")}
+            for name, experiment in experiments.items()
+            for row in experiment["numbers"]
+            if (row["report"], row["quantity"]) == (number.report, number.quantity)
+        },
     }
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from digits.errors import UserError
 from digits.files import read_json, replacing
@@ -96,11 +97,17 @@ def _published(metrics: Path) -> str:
                 _number(row["measured"], 6),
                 _number(row["difference"], 3),
                 f"{row['tolerance']:g}",
-                WORDS[row["reproduced"]],
+                _reproduced(row),
             ]
             for row in read_json(metrics / "published.json")["numbers"]
         ],
     )
+
+
+def _reproduced(row: dict[str, Any]) -> str:
+    """Say whether the pipeline gives a published number, or which experiments do."""
+    by = [f"`{name}`" for name, found in row["experiments"].items() if found["reproduced"]]
+    return WORDS[row["reproduced"]] if row["reproduced"] or not by else f"by {', '.join(by)}"
 
 
 def _claims(metrics: Path) -> str:
@@ -152,7 +159,7 @@ def _experiments(metrics: Path) -> str:
                 [
                     f"`{name}`: {experiment['says']}" if index == 0 else "",
                     row["report"],
-                    row["quantity"],
+                    row["quantity"] + (f" (epoch {row['epoch']})" if row["epoch"] else ""),
                     _number(row["published"], 6),
                     _number(row["mean"]) + ("" if spread is None else f" ± {spread:.2g}"),
                     f"{row['tolerance']:g}",

@@ -9,17 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from digits import revisions, verdicts
+from digits import paths, revisions, verdicts
 from digits.errors import UserError
+from digits.files import read_arrays
+from digits.repository import opened
 from digits.revisions import Revision
 from digits.verdicts import Mistake, Verdict
 
-DATASET = "metrics/dataset.json"
-SUMMARY = "metrics/summary.json"
-SPLITS = ("train", "validation", "test")
+LOCK = Path("dvc.lock")
+SPLITS = {"train": paths.TRAIN, "validation": paths.VALIDATION, "test": paths.TEST}
+Probabilities = NDArray[np.float32]
+READ = (paths.PARAMS, LOCK, paths.DATASET_METRICS, paths.SUMMARY)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Review:
     notes: list[str] = field(default_factory=list)  # what could not be made, and why
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     mistakes: dict[str, tuple[dict[int, Mistake], dict[int, Mistake]]] = field(default_factory=dict)
+    probabilities: dict[str, list[Probabilities | None]] = field(default_factory=dict)  # both sides'; None: not here
     parameters: list[Change] = field(default_factory=list)
     metrics: list[Change] = field(default_factory=list)
     data: list[Change] = field(default_factory=list)
@@ -71,6 +77,11 @@ class Review:
     def is_worse(self) -> bool:
         """Whether any variant is significantly worse."""
         return any(verdict.word is verdicts.Word.WORSE for verdict in self.verdicts.values())
+
+    def probability(self, variant: str, side: int, index: int, digit: int) -> float | None:
+        """Return the probability that a side (0: base, 1: head) gives a digit for a test image, None if not at hand."""
+        known = self.probabilities[variant][side]
+        return None if known is None else float(known[index, digit])
 
 
 def review(root: Path, base: str, head: str | None) -> Review:
@@ -90,12 +101,14 @@ def review(root: Path, base: str, head: str | None) -> Review:
         result.notes.append(
             f"'{base}' is no ancestor of '{sides[1].name}': what changed in '{base}' since they parted shows here too."
         )
-    contents = {path: _both(sides, path, result.notes) for path in ("params.yaml", "dvc.lock", DATASET, SUMMARY)}
-    result.parameters.extend(_changes(*contents["params.yaml"]))
-    result.metrics.extend(_changes(*contents[SUMMARY]))
-    locks = [_Lock(*side) for side in zip(contents["dvc.lock"], contents[SUMMARY], strict=True)]
-    result.data.extend(_changes(*contents[DATASET]))
-    result.data.extend(_changes(*({f"{split}.md5": lock.split(split) for split in SPLITS} for lock in locks)))
+    contents = {path: _both(sides, path, result.notes) for path in READ}
+    result.parameters.extend(_changes(*contents[paths.PARAMS]))
+    result.metrics.extend(_changes(*contents[paths.SUMMARY]))
+    locks = [_Lock(*side) for side in zip(contents[LOCK], contents[paths.SUMMARY], strict=True)]
+    result.data.extend(_changes(*contents[paths.DATASET_METRICS]))
+    result.data.extend(
+        _changes(*({f"{split}.md5": lock.input(path) for split, path in SPLITS.items()} for lock in locks))
+    )
     result.code.update(_code(*locks))
     _judge(result, contents, locks)
     _draw(result, root)
@@ -116,12 +129,13 @@ class _Lock:
     def sums(self, stage: str) -> dict[str, str]:
         return {dep["path"]: dep["md5"] for dep in self.stages.get(stage, {}).get("deps", ()) if "md5" in dep}
 
-    def split(self, split: str) -> str | None:
-        path = f"data/processed/{split}.npz"
-        return next((sums[path] for sums in map(self.sums, self.stages) if path in sums), None)
+    def input(self, path: Path) -> str | None:
+        """Return the hash that stages found in a file that they read."""
+        found = (self.sums(stage).get(path.as_posix()) for stage in self.stages)
+        return next((md5 for md5 in found if md5), None)
 
 
-def _both(sides: tuple[Revision, Revision], path: str, notes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _both(sides: tuple[Revision, Revision], path: Path, notes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a JSON or YAML file's content at both revisions, empty where there is none that can be read."""
     found: list[dict[str, Any]] = []
     for side in sides:
@@ -168,27 +182,41 @@ def _code(base: _Lock, head: _Lock) -> dict[str, list[str]]:
     return changed
 
 
-def _judge(result: Review, contents: Mapping[str, Any], locks: list[_Lock]) -> None:
+def _judge(result: Review, contents: Mapping[Path, Any], locks: list[_Lock]) -> None:
     """Fill in the verdicts of the variants that both sides have, and note the others."""
-    listed = [list(summary) for summary in contents[SUMMARY]]
+    listed = [list(summary) for summary in contents[paths.SUMMARY]]
     for name in dict.fromkeys(listed[0] + listed[1]):
         if name not in listed[0] or name not in listed[1]:
             side = result.base if name in listed[0] else result.head
             result.notes.append(f"Variant {name} is in '{side.name}' alone: there is nothing to compare it with.")
-    sums = [lock.split("test") for lock in locks]
-    images = [dataset.get("test", {}).get("images") for dataset in contents[DATASET]]
+    sums = [lock.input(paths.TEST) for lock in locks]
+    images = [dataset.get("test", {}).get("images") for dataset in contents[paths.DATASET_METRICS]]
     if sums[0] is None or sums[0] != sums[1] or not images[0]:
         result.notes.append("The two sides' test images differ or are not known: no verdict can be given.")
         return
     result.test_md5 = sums[0]
     for name in listed[1]:
         if name in listed[0]:
-            texts = [side.text(f"plots/variants/{name}/errors.csv") for side in (result.base, result.head)]
+            texts = [side.text(paths.Variant(name).errors) for side in (result.base, result.head)]
             if texts[0] is None or texts[1] is None:
                 result.notes.append(f"Variant {name} has no errors.csv on both sides: no verdict can be given.")
                 continue
             result.mistakes[name] = verdicts.read_mistakes(texts[0]), verdicts.read_mistakes(texts[1])
+            path = paths.Variant(name).predictions
+            result.probabilities[name] = [_probabilities(result.head.root, lock.input(path)) for lock in locks]
     result.verdicts.update(verdicts.judge(result.mistakes, images[0]))
+
+
+def _probabilities(root: Path, md5: str | None) -> Probabilities | None:
+    """Return a variant's probabilities, (n, 10), from the DVC cache, None where it does not have them.
+
+    Git has those of the wrong answers alone, in errors.csv.
+    """
+    if md5 is None:
+        return None
+    with opened(root) as repo:
+        file = Path(repo.cache.local.oid_to_path(md5))
+    return read_arrays(file)["probabilities"] if file.is_file() else None
 
 
 def _draw(result: Review, root: Path) -> None:
@@ -205,7 +233,7 @@ def _draw(result: Review, root: Path) -> None:
         result.notes.append(f"`dvc plots diff` could not draw {failure.get('name')} of '{failure.get('rev')}'.")
     for name, versions in drawn["data"].items():
         if name.endswith(".png"):
-            result.pictures.append(Picture(name, result.base.read(name), result.head.read(name)))
+            result.pictures.append(Picture(name, result.base.read(Path(name)), result.head.read(Path(name))))
         elif versions:
             shown = (result.base.name, result.head.name)
             result.charts.append(_chart(name, versions[0]["content"], names, shown))

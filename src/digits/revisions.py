@@ -20,24 +20,24 @@ class Revision:
     name: str
     commit: str | None  # None: the workspace
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: Path) -> bytes | None:
         """Return a file's content, None where there is none at this revision.
 
         Args:
-            path: relative to the root, with forward slashes.
+            path: relative to the root.
         """
         if self.commit is None:
             file = self.root / path
             return file.read_bytes() if file.is_file() else None
         result = subprocess.run(
-            ["git", "show", f"{self.commit}:{path}"],  # noqa: S607
+            ["git", "show", f"{self.commit}:{path.as_posix()}"],  # noqa: S607
             cwd=self.root,
             capture_output=True,
             check=False,
         )
         return result.stdout if result.returncode == 0 else None
 
-    def text(self, path: str) -> str | None:
+    def text(self, path: Path) -> str | None:
         """Return a UTF-8 file's text, None where there is none at this revision."""
         content = self.read(path)
         return None if content is None else content.decode("utf-8")

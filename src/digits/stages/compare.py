@@ -70,6 +70,7 @@ def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _published(settings: params.Params, by_split: published.Curves) -> dict[str, Any]:
     source = params.read(paths.PUBLISHED, published.Published)
+    experiments = read_json(paths.EXPERIMENT_METRICS)
 
     def read(file: str) -> Any | None:
         # The files of variants that are no longer listed may still be there, of another run.
@@ -82,7 +83,7 @@ def _published(settings: params.Params, by_split: published.Curves) -> dict[str,
             "published": {name: report.protocol for name, report in source.reports.items()},
             "measured": {name: _protocol(settings, name) for name in settings.variants},
         },
-        "numbers": [published.compare_number(number, by_split, read) for number in source.numbers],
+        "numbers": [published.compare_number(number, by_split, read, experiments) for number in source.numbers],
         "claims": [published.compare_claim(claim, by_split) for claim in source.claims],
     }
 
@@ -95,7 +96,9 @@ def _protocol(settings: params.Params, variant: str) -> str:
     if spec.optimizer.decay != 1:
         rate += f" times {spec.optimizer.decay:g} each epoch"
     layers = [
-        f"convolution {c.kernel}x{c.kernel} stride {c.stride} to {c.filters}, pool {c.pool}" for c in spec.convolutions
+        f"convolution {c.kernel}x{c.kernel} stride {c.stride} to {c.filters}"
+        + (f", pool {c.pool}" if c.pool > 1 else "")
+        for c in spec.convolutions
     ]
     layers += [f"dense {units} ReLU" for units in spec.units]
     return "; ".join(

@@ -1,12 +1,11 @@
 """Stage evaluate: test results at every epoch of a variant's grid."""
 
-import csv
 from dataclasses import asdict
 from itertools import product
 
 import numpy as np
 
-from digits import models, params, paths, statistics
+from digits import curves, models, params, paths, statistics
 from digits.backend import pin_threads
 from digits.files import read_arrays, write_arrays, write_csv, write_json
 from digits.idx import CLASSES
@@ -72,9 +71,8 @@ def run(variant: str) -> None:
 
 def _best(out: paths.Variant, test_accuracy: dict[int, float]) -> tuple[str, int]:
     """Return on which split the best epoch of the grid was chosen, and that epoch, the earliest of equals."""
-    with out.training.open(encoding="utf-8", newline="") as file:
-        validation = {int(row["epoch"]): row["val_accuracy"] for row in csv.DictReader(file)}
-    scores = {epoch: float(validation[epoch]) for epoch in test_accuracy if validation[epoch]}
+    validation = curves.columns(out.training.read_text(encoding="utf-8"))["val_accuracy"]
+    scores = {epoch: validation[epoch] for epoch in test_accuracy if epoch in validation}
     # A variant that trains on all images has none to choose by but the test images, as report A had.
     selected_on, scores = ("validation", scores) if scores else ("test", test_accuracy)
     return selected_on, max(scores, key=lambda epoch: scores[epoch])
