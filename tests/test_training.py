@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import IMAGES, ROOT
+from scipy import ndimage
 
 from digits import models, params, statistics, training
 from digits.backend import keras, pin_threads, tf
@@ -10,7 +11,7 @@ from digits.errors import UserError
 
 PARAMS = params.load(ROOT / "params.yaml")
 VARIANTS = ["softmax", "mlp64", "mlp128", "cnn"]
-PARAMETERS = {"softmax": 7_850, "mlp64": 50_890, "mlp128": 101_770, "cnn": 46_730}
+PARAMETERS = {"softmax": 7_850, "mlp64": 50_890, "mlp128": 101_770, "cnn": 80_202}
 
 pin_threads(2)
 
@@ -89,35 +90,56 @@ def test_orders_and_shifts_depend_on_seed_and_epoch_alone() -> None:
     assert (order != training.epoch_order(0, 2, 100)).any()
     assert (order != training.epoch_order(1, 1, 100)).any()
     shifts = training.epoch_shifts(0, 1, 500, 2)
+    assert shifts.shape == (500, 2)
     assert set(np.unique(shifts)) == {0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(shifts, training.epoch_shifts(0, 1, 500, 2))
+    assert (shifts != training.epoch_shifts(0, 2, 500, 2)).any()
 
 
-@pytest.mark.parametrize("shift", [(0, 0), (1, 2), (2, 1)])
-def test_a_shift_moves_the_batch_down_and_right(data: tuple[IMAGES, IMAGES], shift: tuple[int, int]) -> None:
-    spec = PARAMS.model("softmax").model_copy(update={"shift": 1, "batch_size": 335})
+def test_each_image_is_shifted_down_and_right_on_its_own(data: tuple[IMAGES, IMAGES]) -> None:
+    spec = PARAMS.model("softmax").model_copy(update={"shift": 2, "batch_size": 100})  # the last batch has 35
     images, labels = data
-    steps = tf.constant([shift], tf.int32)
-    order = tf.range(len(labels))
+    order = training.epoch_order(0, 1, len(labels))
+    shifts = training.epoch_shifts(0, 1, len(labels), 2)
 
     def step(spec: params.Model, images: IMAGES) -> dict[str, np.ndarray]:
         model = models.build(spec, seed=0)
-        optimizer = training.make_optimizer(spec, 1)
-        training.compile_epoch(models.to_logits(model), optimizer, spec, images, labels)(order, steps)
+        optimizer = training.make_optimizer(spec, 4)
+        epoch = training.compile_epoch(models.to_logits(model), optimizer, spec, images, labels)
+        epoch(tf.constant(order), tf.constant(shifts))
         return models.weights(model)
 
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
-    down, right = shift
-    moved = padded[:, 2 - down : 30 - down, 2 - right : 30 - right]
-    expected = step(spec.model_copy(update={"shift": 0}), np.ascontiguousarray(moved))
+    moved = np.zeros_like(images)
+    for index, (down, right) in zip(order, shifts - 2, strict=True):
+        moved[index] = ndimage.shift(images[index], (down, right), order=0)
+    assert (moved != images).any(axis=(1, 2)).mean() > 0.9
+    expected = step(spec.model_copy(update={"shift": 0}), moved)
     for path, values in step(spec, images).items():
         np.testing.assert_allclose(values, expected[path], atol=1e-7)
+
+
+def test_averaged_weights_are_the_model_and_training_goes_on_from_its_own(data: tuple[IMAGES, IMAGES]) -> None:
+    momentum = 0.9
+    plain = PARAMS.model("mlp64").model_copy(update={"batch_size": len(data[1])})  # a step an epoch
+    optimizer = plain.optimizer.model_copy(update={"ema_momentum": momentum})
+    averaged = plain.model_copy(update={"optimizer": optimizer})
+
+    def each(spec: params.Model) -> list[dict[str, np.ndarray]]:
+        model = models.build(spec, seed=0)
+        return [models.weights(model) for _ in training.train(model, spec, data, None, epochs=4, seed=0)]
+
+    expected: dict[str, np.ndarray] = {}
+    for weights, found in zip(each(plain), each(averaged), strict=True):
+        for path, values in weights.items():
+            expected[path] = momentum * expected[path] + (1 - momentum) * values if path in expected else values
+            np.testing.assert_allclose(found[path], expected[path], atol=1e-7)
 
 
 def test_the_learning_rate_decays_by_the_step() -> None:
     optimizer = training.make_optimizer(PARAMS.model("cnn"), steps=10)
     optimizer.build([keras.Variable(0.0)])
     optimizer.iterations.assign(20)
-    assert float(optimizer.learning_rate) == pytest.approx(0.002 * 0.85**2)
+    assert float(optimizer.learning_rate) == pytest.approx(0.004 * 0.9**2)
 
 
 def test_a_saved_model_takes_raw_pixels_and_gives_probabilities(data: tuple[IMAGES, IMAGES], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from digits.files import replacing
+from digits.idx import CLASSES, SIDE
 
 Images = NDArray[np.uint8]
 
@@ -55,19 +56,31 @@ def sample_grid(images: Images, labels: NDArray[np.uint8], columns: int, path: P
         columns: how many of each digit.
         path: the PNG.
     """
+    gap = 2
+    rows = [images[labels == digit][:columns] for digit in range(CLASSES)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(columns * 0.62 + 0.9, 7.3))
-        axes: Any = figure.subplots(10, columns, squeeze=False)
-        for digit, row in enumerate(axes):
-            chosen = np.flatnonzero(labels == digit)[:columns]
-            for axis in row:
-                axis.axis("off")
-            for axis, index in zip(row, chosen, strict=False):
-                axis.imshow(images[index], vmin=0, vmax=255)
-            row[0].text(-0.45, 0.5, str(digit), transform=row[0].transAxes, va="center", ha="right", fontsize=13)
+        axis = figure.add_axes((0.1, 0.02, 0.88, 0.9))
+        _tile(axis, rows, columns, gap, gap)
+        for digit in range(CLASSES):
+            axis.text(-8, digit * (SIDE + gap) + SIDE / 2, str(digit), va="center", ha="right", fontsize=13)
         figure.suptitle(f"The first {columns} training images of each digit")
-        figure.subplots_adjust(left=0.1, right=0.98, top=0.92, bottom=0.02, wspace=0.08, hspace=0.08)
         save(figure, path)
+
+
+def _tile(axis: Axes, rows: Sequence[Images], columns: int, right: int, below: int) -> None:
+    """Draw rows of images (at most `columns`, 28, 28) as one picture, with as many blank pixels between them.
+
+    One picture of many images is drawn in a tenth of the time of many pictures.
+    """
+    canvas = np.zeros((len(rows), SIDE + below, columns, SIDE + right), np.uint8)
+    for line, row in enumerate(rows):
+        canvas[line, :SIDE, : len(row), :SIDE] = row.swapaxes(0, 1)
+    height, width = len(rows) * (SIDE + below), columns * (SIDE + right)
+    axis.imshow(
+        canvas.reshape(height, width)[: height - below, : width - right], vmin=0, vmax=255, interpolation="nearest"
+    )
+    axis.axis("off")
 
 
 def normalization(image: Images, label: int, path: Path) -> None:
@@ -93,16 +106,28 @@ def normalization(image: Images, label: int, path: Path) -> None:
 
 def mistakes(rows: Sequence[tuple[Images, int, int, float]], title: str, path: Path) -> None:
     """Draw misclassified images, each as (image (28, 28), label, prediction, probability of the prediction)."""
-    columns = 6
+    columns, right, above = 6, 10, 13  # pixels beside each image, and above it for two lines of text
     lines = max(1, -(-len(rows) // columns))
+    images = np.array([image for image, *_ in rows], np.uint8).reshape(-1, SIDE, SIDE)
+    width, height = columns * (SIDE + right), lines * (SIDE + above)  # of all, in pixels of the images
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(columns * 1.45, lines * 1.75 + 0.7), layout="constrained")
-        figure.subplots(lines, columns)
-        for axis in figure.axes:
-            axis.axis("off")
-        for axis, (image, label, predicted, probability) in zip(figure.axes, rows, strict=False):
-            axis.imshow(image, vmin=0, vmax=255)
-            axis.set_title(f"{label} read as {predicted}\nat {percent(probability)}", fontsize=9, fontweight="normal")
+        size = (8.7, 8.7 * height / width + 0.6)
+        figure = Figure(figsize=size)
+        axis = figure.add_axes((0.04, 0.02, 0.92, 1 - 0.6 / size[1]))
+        _tile(
+            axis,
+            [images[start : start + columns] for start in range(0, lines * columns, columns)],
+            columns,
+            right,
+            above,
+        )
+        axis.set(xlim=(-right / 2, width - right / 2), ylim=(height - above, -above))
+        for index, (_, label, predicted, probability) in enumerate(rows):
+            line, column = divmod(index, columns)
+            place = column * (SIDE + right) + SIDE / 2, line * (SIDE + above) - 1.5
+            axis.text(
+                *place, f"{label} read as {predicted}\nat {percent(probability)}", va="bottom", ha="center", fontsize=9
+            )
         figure.suptitle(title)
         save(figure, path)
 

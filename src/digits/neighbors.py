@@ -24,8 +24,9 @@ def nearest_of_each_class(
         Indices into `references` and squared distances in grey levels, each int64 (n, 10); -1 for both where
         a digit has no reference.
     """
-    queries = images.reshape(len(images), -1)
-    pool = references.reshape(len(references), -1)
+    # A pixel that is blank in all images of either side adds nothing to a product: 118 of MNIST's 784 are.
+    queries, pool = (pixels.reshape(len(pixels), -1) for pixels in (images, references))
+    inked = queries.any(axis=0) & pool.any(axis=0)
     indices = np.full((len(images), CLASSES), -1, np.int64)
     squares = np.full((len(images), CLASSES), -1, np.int64)
     for digit in range(CLASSES):
@@ -35,10 +36,12 @@ def nearest_of_each_class(
         candidates = pool[members].astype(np.float32)
         # |q - c|^2 = |q|^2 - 2 q.c + |c|^2, and |q|^2 moves no minimum over c.
         half_norms = np.einsum("ij,ij->i", candidates, candidates) / 2
+        candidates = candidates[:, inked]
         for start in range(0, len(queries), BLOCK):
             block = slice(start, start + BLOCK)
-            scores = half_norms - queries[block].astype(np.float32) @ candidates.T
-            found = members[scores.argmin(axis=1)]
+            scores = queries[block][:, inked].astype(np.float32) @ candidates.T
+            scores -= half_norms
+            found = members[scores.argmax(axis=1)]
             difference = queries[block].astype(np.int32) - pool[found]
             indices[block, digit] = found
             squares[block, digit] = np.einsum("ij,ij->i", difference, difference)

@@ -136,6 +136,7 @@ class Optimizer(Section):
     name: Literal["sgd", "adam"]
     learning_rate: Annotated[float, Field(gt=0, le=100)]
     decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # what the learning rate is multiplied by over each epoch
+    ema_momentum: Annotated[float, Field(gt=0, lt=1)] | None = None  # keep and evaluate the weights' moving average
 
 
 class Convolution(Section):
@@ -157,7 +158,7 @@ class Model(Section):
     loss: Literal["categorical_crossentropy", "sparse_categorical_crossentropy"]
     optimizer: Optimizer
     batch_size: Annotated[int, Field(ge=1, le=60_000)]
-    shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels: each batch is moved at random by at most as many
+    shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels: each training image is moved at random by at most as many
 
     @field_validator("convolutions")
     @classmethod

@@ -31,6 +31,8 @@ class Result:
 def make_optimizer(spec: Model, steps: int) -> keras.optimizers.Optimizer:
     """Return a variant's optimizer; as its rate depends on the step alone, any run is the start of a longer one.
 
+    Where the variant asks for it, it keeps the exponential moving average of the weights, beside the weights.
+
     Args:
         spec: the variant.
         steps: batches in an epoch.
@@ -39,7 +41,9 @@ def make_optimizer(spec: Model, steps: int) -> keras.optimizers.Optimizer:
     if spec.optimizer.decay != 1:
         rate = keras.optimizers.schedules.ExponentialDecay(rate, steps, spec.optimizer.decay)
     kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[spec.optimizer.name]
-    return kind(rate, name=spec.optimizer.name)  # Keras numbers what has no name of its own
+    momentum = spec.optimizer.ema_momentum
+    average: dict[str, Any] = {} if momentum is None else {"use_ema": True, "ema_momentum": momentum}
+    return kind(rate, name=spec.optimizer.name, **average)  # Keras numbers what has no name of its own
 
 
 def compile_epoch(
@@ -60,27 +64,30 @@ def compile_epoch(
 
     Returns:
         A function of an order, int32 (n,), the indices of the images in the order of their use, and of shifts, int32
-        (ceil(n / batch_size), 2), by how many pixels each batch is moved down and right, 0 to 2 * `spec.shift`, where
+        (n, 2), by how many pixels each of them, in that order, is moved down and right, 0 to 2 * `spec.shift`, where
         `spec.shift` leaves it in place. It makes a step a batch, the last batch being smaller where it must, and
         returns the mean loss and the accuracy over all images, each measured before its batch's step.
     """
-    pixels = tf.constant(images)
+    pixels = tf.constant(_shifted_rows(images, spec.shift) if spec.shift else images)
     targets = tf.constant(labels.astype(np.int32))
     variables = network.trainable_variables
     optimizer.build(variables)
     count, size, margin = len(labels), spec.batch_size, spec.shift
-    whole = count // size
+    whole, height = count // size, SIDE + 2 * margin
 
     def batch_loss(truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         if spec.loss == "categorical_crossentropy":
             return keras.losses.categorical_crossentropy(tf.one_hot(truth, CLASSES), logits, from_logits=True)
         return keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
 
+    def batch_of(indices: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+        if not margin:
+            return tf.gather(pixels, indices)
+        first = (shift[:, 1] * count + indices) * height + 2 * margin - shift[:, 0]
+        return tf.gather(pixels, first[:, tf.newaxis] + tf.range(SIDE))
+
     def step(indices: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch, truth = tf.gather(pixels, indices), tf.gather(targets, indices)
-        if margin:
-            padded = tf.pad(batch, ((0, 0), (margin, margin), (margin, margin)))
-            batch = tf.slice(padded, (0, 2 * margin - shift[0], 2 * margin - shift[1]), (len(indices), SIDE, SIDE))
+        batch, truth = batch_of(indices, shift), tf.gather(targets, indices)
         with tf.GradientTape() as tape:
             logits = network(batch, training=True)
             losses = batch_loss(truth, logits)
@@ -91,12 +98,13 @@ def compile_epoch(
 
     def epoch(order: tf.Tensor, shifts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batches = tf.reshape(order[: whole * size], (whole, size))
+        moves = tf.reshape(shifts[: whole * size], (whole, size, 2))
         loss, right = tf.constant(0.0), tf.constant(0)
         for index in tf.range(whole):
-            batch_sum, batch_right = step(batches[index], shifts[index])
+            batch_sum, batch_right = step(batches[index], moves[index])
             loss, right = loss + batch_sum, right + batch_right
         if count % size:
-            batch_sum, batch_right = step(order[whole * size :], shifts[whole])
+            batch_sum, batch_right = step(order[whole * size :], shifts[whole * size :])
             loss, right = loss + batch_sum, right + batch_right
         return loss / count, right / count
 
@@ -104,14 +112,25 @@ def compile_epoch(
     return compiled
 
 
+def _shifted_rows(images: Images, margin: int) -> Images:
+    """Return the rows of padded images, ((2 * margin + 1) * n * (28 + 2 * margin), 28).
+
+    There is one copy of all images for each shift to the right, one after another; in each, a shift down is no more
+    than 28 rows that begin elsewhere. So any shift of any image is a gather of whole rows.
+    """
+    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
+    starts = range(2 * margin, -1, -1)
+    return np.concatenate([padded[:, :, start : start + SIDE].reshape(-1, SIDE) for start in starts])
+
+
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
     """Return the order of the images in an epoch, (count,); it depends on the seed and the epoch's number alone."""
     return np.random.default_rng([seed, epoch, 0]).permutation(count).astype(np.int32)
 
 
-def epoch_shifts(seed: int, epoch: int, batches: int, shift: int) -> NDArray[np.int32]:
-    """Return by how much each batch of an epoch is moved, (batches, 2), 0 to 2 * shift; `shift` is not at all."""
-    return np.random.default_rng([seed, epoch, 1]).integers(0, 2 * shift + 1, (batches, 2), np.int32)
+def epoch_shifts(seed: int, epoch: int, count: int, shift: int) -> NDArray[np.int32]:
+    """Return by how much each image of an epoch is moved, (count, 2), 0 to 2 * shift; `shift` is not at all."""
+    return np.random.default_rng([seed, epoch, 1]).integers(0, 2 * shift + 1, (count, 2), np.int32)
 
 
 def train(
@@ -125,6 +144,7 @@ def train(
 ) -> Iterator[Result]:
     """Train a model in place, and yield after each epoch, when its weights are those of a run of so many epochs.
 
+    Where the variant averages its weights, those are the averages; training goes on from the weights themselves.
     Afterwards the model is compiled with its optimizer, so that it is saved with it.
 
     Args:
@@ -141,12 +161,19 @@ def train(
     run_epoch = compile_epoch(models.to_logits(model), optimizer, spec, images, labels)
     model.compile(optimizer, spec.loss, metrics=["accuracy"])
     logits = models.compile_logits(model)
+    variables = model.trainable_variables
     for epoch in range(1, epochs + 1):
         order = epoch_order(seed, epoch, len(labels))
-        loss, accuracy = run_epoch(tf.constant(order), tf.constant(epoch_shifts(seed, epoch, steps, spec.shift)))
+        shifts = epoch_shifts(seed, epoch, len(labels), spec.shift)
+        loss, accuracy = run_epoch(tf.constant(order), tf.constant(shifts))
+        trained = [variable.numpy() for variable in variables]
+        optimizer.finalize_variable_values(variables)  # the averages, where there are any
         val_loss = val_accuracy = None
         if validation is not None:
             predicted = logits(validation[0])
             val_loss = statistics.cross_entropy(predicted, validation[1])
             val_accuracy = statistics.accuracy(predicted, validation[1])
         yield Result(epoch, float(loss), float(accuracy), val_loss, val_accuracy)
+        if spec.optimizer.ema_momentum is not None and epoch < epochs:
+            for variable, values in zip(variables, trained, strict=True):
+                variable.assign(values)

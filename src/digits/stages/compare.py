@@ -95,6 +95,8 @@ def _protocol(settings: params.Params, variant: str) -> str:
     rate = f"{spec.optimizer.learning_rate:g}"
     if spec.optimizer.decay != 1:
         rate += f" times {spec.optimizer.decay:g} each epoch"
+    momentum = spec.optimizer.ema_momentum
+    average = "" if momentum is None else f", weights averaged with momentum {momentum:g}"
     layers = [
         f"convolution {c.kernel}x{c.kernel} stride {c.stride} to {c.filters}"
         + (f", pool {c.pool}" if c.pool > 1 else "")
@@ -105,9 +107,9 @@ def _protocol(settings: params.Params, variant: str) -> str:
         [
             ", ".join([*layers, "softmax"]),
             f"pixels from 0 to {1 if spec.normalize else 255}",
-            f"{spec.optimizer.name} {rate}, batch {spec.batch_size}",
+            f"{spec.optimizer.name} {rate}, batch {spec.batch_size}" + average,
             held_out if spec.validation else "all training images trained on",
-            *([f"batches shifted by at most {spec.shift} pixels"] if spec.shift else []),
+            *([f"each training image shifted by at most {spec.shift} pixels"] if spec.shift else []),
             f"one run of {train.epochs} epochs from scratch, seed {train.seed}, measured after each epoch",
         ]
     )
