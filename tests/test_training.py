@@ -10,8 +10,8 @@ from digits.backend import keras, pin_threads, tf
 from digits.errors import UserError
 
 PARAMS = params.load(ROOT / "params.yaml")
-VARIANTS = ["softmax", "mlp64", "mlp128", "cnn"]
-PARAMETERS = {"softmax": 7_850, "mlp64": 50_890, "mlp128": 101_770, "cnn": 80_202}
+VARIANTS = ["softmax", "mlp64", "mlp128", "cnn", "cnn-large"]
+PARAMETERS = {"softmax": 7_850, "mlp64": 50_890, "mlp128": 101_770, "cnn": 80_202, "cnn-large": 321_226}
 
 pin_threads(2)
 
@@ -48,10 +48,10 @@ def test_epoch_k_is_a_run_of_k_epochs_weight_for_weight(variant: str, data: tupl
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_epoch_takes_the_steps_of_fit_on_the_same_batches(variant: str, data: tuple[IMAGES, IMAGES]) -> None:
-    spec = PARAMS.model(variant)
+    spec = PARAMS.model(variant).model_copy(update={"shift": 0, "distortion": None, "dropout": 0.0})
     images, labels = data
     mine = models.build(spec, seed=0)
-    (result,) = training.train(mine, spec.model_copy(update={"shift": 0}), data, None, epochs=1, seed=0)
+    (result,) = training.train(mine, spec, data, None, epochs=1, seed=0)
 
     order = training.epoch_order(0, 1, len(labels))
     theirs = models.build(spec, seed=0)
@@ -106,7 +106,7 @@ def test_each_image_is_shifted_down_and_right_on_its_own(data: tuple[IMAGES, IMA
         model = models.build(spec, seed=0)
         optimizer = training.make_optimizer(spec, 4)
         epoch = training.compile_epoch(models.to_logits(model), optimizer, spec, images, labels)
-        epoch(tf.constant(order), tf.constant(shifts))
+        epoch(tf.constant(order), tf.constant(shifts), tf.zeros((len(labels), 0)))
         return models.weights(model)
 
     moved = np.zeros_like(images)
@@ -116,6 +116,50 @@ def test_each_image_is_shifted_down_and_right_on_its_own(data: tuple[IMAGES, IMA
     expected = step(spec.model_copy(update={"shift": 0}), moved)
     for path, values in step(spec, images).items():
         np.testing.assert_allclose(values, expected[path], atol=1e-7)
+
+
+def test_a_distortion_takes_each_pixel_from_where_it_says(data: tuple[IMAGES, IMAGES]) -> None:
+    distortion = params.Distortion(rotate=30.0, zoom=0.2, shear=0.3)
+    spec = PARAMS.model("softmax").model_copy(update={"distortion": distortion, "batch_size": 100})
+    images, labels = data
+    order, shifts, transforms = training.epoch_inputs(spec, 0, 1, len(labels))
+
+    distorted = np.empty_like(images)
+    for index, (a0, a1, a2, b0, b1, b2, *_) in zip(order.numpy(), transforms.numpy(), strict=True):
+        # SciPy names rows before columns.
+        exact = ndimage.affine_transform(
+            images[index].astype(float), [[b1, b0], [a1, a0]], (b2, a2), order=1, mode="constant"
+        )
+        distorted[index] = exact.astype(np.uint8)
+    assert (distorted != images).any(axis=(1, 2)).all()
+
+    plain = spec.model_copy(update={"distortion": None})
+    results = []
+    for each, pixels, moves in ((plain, distorted, tf.zeros((len(labels), 0))), (spec, images, transforms)):
+        model = models.build(each, seed=0)
+        optimizer = training.make_optimizer(each, 4)
+        training.compile_epoch(models.to_logits(model), optimizer, each, pixels, labels)(order, shifts, moves)
+        results.append(models.weights(model))
+    for path, values in results[0].items():
+        np.testing.assert_allclose(results[1][path], values, atol=2e-5)
+
+
+def test_distortions_turn_slant_and_stretch_about_the_middle() -> None:
+    limits = params.Distortion(rotate=90.0, zoom=0.0, shear=0.0)
+    turned = training.epoch_distortions(0, 1, 1000, limits)
+    middle = np.array([13.5, 13.5, 1])
+    np.testing.assert_allclose(turned[:, :3] @ middle, 13.5, atol=1e-5)
+    np.testing.assert_allclose(turned[:, 3:6] @ middle, 13.5, atol=1e-5)
+    angles = np.degrees(np.arctan2(turned[:, 3], turned[:, 0]))
+    assert (angles.min(), angles.max()) == pytest.approx((-90, 90), abs=1)
+    np.testing.assert_allclose(turned[:, 0] ** 2 + turned[:, 3] ** 2, 1, atol=1e-6)
+    stretched = training.epoch_distortions(0, 1, 1000, params.Distortion(rotate=0.0, zoom=0.2, shear=0.3))
+    assert (stretched[:, 0].min(), stretched[:, 0].max()) == pytest.approx((0.8, 1.2), abs=0.01)
+    slants = stretched[:, 1] / stretched[:, 4]
+    assert (slants.min(), slants.max()) == pytest.approx((-0.3, 0.3), abs=0.01)
+    assert (
+        stretched != training.epoch_distortions(0, 2, 1000, params.Distortion(rotate=0.0, zoom=0.2, shear=0.3))
+    ).any()
 
 
 def test_averaged_weights_are_the_model_and_training_goes_on_from_its_own(data: tuple[IMAGES, IMAGES]) -> None:

@@ -39,6 +39,8 @@ def build(spec: Model, seed: int) -> keras.Model:
         if layer.pool > 1:
             x = layers.MaxPooling2D(layer.pool, name=f"pool{number}")(x)
     x = layers.Flatten(name="flatten")(x)
+    if spec.dropout:
+        x = layers.Dropout(spec.dropout, seed=seed, name="dropout")(x)
     for number, units in enumerate(spec.units, 1):
         x = layers.Dense(units, activation="relu", name=f"hidden{number}")(x)
     x = layers.Dense(CLASSES, name="logits")(x)

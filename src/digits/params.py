@@ -148,6 +148,14 @@ class Convolution(Section):
     pool: Annotated[int, Field(ge=1, le=SIDE)] = 1
 
 
+class Distortion(Section):
+    """How far each training image is distorted at random about its middle, at most."""
+
+    rotate: Annotated[float, Field(ge=0, le=180)]  # degrees, either way
+    zoom: Annotated[float, Field(ge=0, le=0.5)]  # each axis is stretched to 1 - zoom … 1 + zoom times its length
+    shear: Annotated[float, Field(ge=0, le=1)]  # pixels sideways for each pixel down, either way
+
+
 class Model(Section):
     """A variant: its network and its protocol of training."""
 
@@ -155,10 +163,12 @@ class Model(Section):
     validation: bool  # hold the validation split out; false: train on it too
     convolutions: list[Convolution] = []
     units: list[Annotated[int, Field(ge=1, le=65536)]]  # of each hidden dense layer
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of what reaches the first dense layer, while training
     loss: Literal["categorical_crossentropy", "sparse_categorical_crossentropy"]
     optimizer: Optimizer
     batch_size: Annotated[int, Field(ge=1, le=60_000)]
     shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels: each training image is moved at random by at most as many
+    distortion: Distortion | None = None
 
     @field_validator("convolutions")
     @classmethod

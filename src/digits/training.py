@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from digits import models, statistics
 from digits.backend import keras, tf
 from digits.idx import CLASSES, SIDE
-from digits.params import Model
+from digits.params import Distortion, Model
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
-Epoch = Callable[[Any, Any], tuple[Any, Any]]
+Epoch = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,18 @@ def compile_epoch(
 
     The images stay where they are, as one tensor of bytes, and the loop gathers each batch out of it. Without
     convolutions, XLA compiles the loop. With them it does not: its CPU convolution inside a loop is 20 to 40 times
-    slower than TensorFlow's own kernels.
+    slower than TensorFlow's own kernels. Distortions are an operation that it does not have.
 
     Args:
         network: pixels to logits, as `models.to_logits` gives it; its weights are trained in place.
         optimizer: one whose variables are built here; their state goes on from epoch to epoch.
-        spec: the variant: loss, batch size, shift.
+        spec: the variant: loss, batch size, shift, distortion.
         images: uint8, (n, 28, 28).
         labels: uint8, (n,), 0 to 9.
 
     Returns:
-        A function of an order, int32 (n,), the indices of the images in the order of their use, and of shifts, int32
-        (n, 2), by how many pixels each of them, in that order, is moved down and right, 0 to 2 * `spec.shift`, where
-        `spec.shift` leaves it in place. It makes a step a batch, the last batch being smaller where it must, and
-        returns the mean loss and the accuracy over all images, each measured before its batch's step.
+        A function of what `epoch_inputs` returns. It makes a step a batch, the last batch being smaller where it must,
+        and returns the mean loss and the accuracy over all images, each measured before its batch's step.
     """
     pixels = tf.constant(_shifted_rows(images, spec.shift) if spec.shift else images)
     targets = tf.constant(labels.astype(np.int32))
@@ -80,14 +78,24 @@ def compile_epoch(
             return keras.losses.categorical_crossentropy(tf.one_hot(truth, CLASSES), logits, from_logits=True)
         return keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
 
-    def batch_of(indices: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-        if not margin:
-            return tf.gather(pixels, indices)
-        first = (shift[:, 1] * count + indices) * height + 2 * margin - shift[:, 0]
-        return tf.gather(pixels, first[:, tf.newaxis] + tf.range(SIDE))
+    def batch_of(indices: tf.Tensor, shift: tf.Tensor, transform: tf.Tensor) -> tf.Tensor:
+        if margin:
+            first = (shift[:, 1] * count + indices) * height + 2 * margin - shift[:, 0]
+            batch = tf.gather(pixels, first[:, tf.newaxis] + tf.range(SIDE))
+        else:
+            batch = tf.gather(pixels, indices)
+        if spec.distortion is None:
+            return batch
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=batch[..., tf.newaxis],
+            transforms=transform,
+            output_shape=(SIDE, SIDE),
+            fill_value=0.0,
+            interpolation="BILINEAR",
+        )[..., 0]
 
-    def step(indices: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch, truth = batch_of(indices, shift), tf.gather(targets, indices)
+    def step(indices: tf.Tensor, shift: tf.Tensor, transform: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch, truth = batch_of(indices, shift, transform), tf.gather(targets, indices)
         with tf.GradientTape() as tape:
             logits = network(batch, training=True)
             losses = batch_loss(truth, logits)
@@ -96,19 +104,18 @@ def compile_epoch(
         right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), truth)
         return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.int32))
 
-    def epoch(order: tf.Tensor, shifts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batches = tf.reshape(order[: whole * size], (whole, size))
-        moves = tf.reshape(shifts[: whole * size], (whole, size, 2))
+    def epoch(*inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batches = [tf.reshape(each[: whole * size], (whole, size, *each.shape[1:])) for each in inputs]
         loss, right = tf.constant(0.0), tf.constant(0)
         for index in tf.range(whole):
-            batch_sum, batch_right = step(batches[index], moves[index])
+            batch_sum, batch_right = step(*[each[index] for each in batches])
             loss, right = loss + batch_sum, right + batch_right
         if count % size:
-            batch_sum, batch_right = step(order[whole * size :], shifts[whole * size :])
+            batch_sum, batch_right = step(*[each[whole * size :] for each in inputs])
             loss, right = loss + batch_sum, right + batch_right
         return loss / count, right / count
 
-    compiled: Epoch = tf.function(epoch, jit_compile=not spec.convolutions)
+    compiled: Epoch = tf.function(epoch, jit_compile=not spec.convolutions and spec.distortion is None)
     return compiled
 
 
@@ -133,6 +140,38 @@ def epoch_shifts(seed: int, epoch: int, count: int, shift: int) -> NDArray[np.in
     return np.random.default_rng([seed, epoch, 1]).integers(0, 2 * shift + 1, (count, 2), np.int32)
 
 
+def epoch_distortions(seed: int, epoch: int, count: int, distortion: Distortion) -> NDArray[np.float32]:
+    """Return where each image of an epoch takes its pixels from, float32 (count, 8).
+
+    Each row is a projective transform (a0, a1, a2, b0, b1, b2, 0, 0), in the form that TensorFlow's
+    ImageProjectiveTransformV3 takes: the pixel in column x, row y is that of column a0 x + a1 y + a2, row
+    b0 x + b1 y + b2. It turns, slants and stretches the image about its middle.
+    """
+    random = np.random.default_rng([seed, epoch, 2])
+    angle = np.radians(random.uniform(-distortion.rotate, distortion.rotate, count))
+    slant = random.uniform(-distortion.shear, distortion.shear, count)
+    across, down = random.uniform(1 - distortion.zoom, 1 + distortion.zoom, (2, count))
+    cosine, sine = np.cos(angle), np.sin(angle)
+    a0, a1 = cosine * across, (cosine * slant - sine) * down
+    b0, b1 = sine * across, (sine * slant + cosine) * down
+    middle, zero = (SIDE - 1) / 2, np.zeros(count)
+    a2, b2 = middle * (1 - a0 - a1), middle * (1 - b0 - b1)
+    return np.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1).astype(np.float32)
+
+
+def epoch_inputs(spec: Model, seed: int, epoch: int, count: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return what a compiled epoch takes: the images' order, and the shift and the distortion of each in that order.
+
+    They are `epoch_order`, `epoch_shifts` and `epoch_distortions`, the last of shape (count, 0) for a variant without.
+    """
+    if spec.distortion is None:
+        distortions = np.zeros((count, 0), np.float32)
+    else:
+        distortions = epoch_distortions(seed, epoch, count, spec.distortion)
+    order, shifts = epoch_order(seed, epoch, count), epoch_shifts(seed, epoch, count, spec.shift)
+    return tf.constant(order), tf.constant(shifts), tf.constant(distortions)
+
+
 def train(
     model: keras.Model,
     spec: Model,
@@ -153,7 +192,7 @@ def train(
         data: training images, uint8 (n, 28, 28), and labels, uint8 (n,).
         validation: likewise, never trained on; None for none.
         epochs: how many.
-        seed: of the order of the images and of their shifts.
+        seed: of the order of the images, their shifts and distortions.
     """
     images, labels = data
     steps = -(-len(labels) // spec.batch_size)
@@ -163,9 +202,7 @@ def train(
     logits = models.compile_logits(model)
     variables = model.trainable_variables
     for epoch in range(1, epochs + 1):
-        order = epoch_order(seed, epoch, len(labels))
-        shifts = epoch_shifts(seed, epoch, len(labels), spec.shift)
-        loss, accuracy = run_epoch(tf.constant(order), tf.constant(shifts))
+        loss, accuracy = run_epoch(*epoch_inputs(spec, seed, epoch, len(labels)))
         trained = [variable.numpy() for variable in variables]
         optimizer.finalize_variable_values(variables)  # the averages, where there are any
         val_loss = val_accuracy = None

@@ -102,6 +102,8 @@ def _protocol(settings: params.Params, variant: str) -> str:
         + (f", pool {c.pool}" if c.pool > 1 else "")
         for c in spec.convolutions
     ]
+    if spec.dropout:
+        layers.append(f"dropout {spec.dropout:g}")
     layers += [f"dense {units} ReLU" for units in spec.units]
     return "; ".join(
         [
@@ -110,6 +112,12 @@ def _protocol(settings: params.Params, variant: str) -> str:
             f"{spec.optimizer.name} {rate}, batch {spec.batch_size}" + average,
             held_out if spec.validation else "all training images trained on",
             *([f"each training image shifted by at most {spec.shift} pixels"] if spec.shift else []),
+            *([_distortion(spec.distortion)] if spec.distortion else []),
             f"one run of {train.epochs} epochs from scratch, seed {train.seed}, measured after each epoch",
         ]
     )
+
+
+def _distortion(distortion: params.Distortion) -> str:
+    rotate, zoom, shear = distortion.rotate, distortion.zoom, distortion.shear
+    return f"rotated by at most {rotate:g} degrees, zoomed by {zoom:.0%}, sheared by {shear:g}"
