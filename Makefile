@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check experiments format lock readme environment development
+.PHONY: help repro test check experiments bench format lock readme environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,6 +36,18 @@ format: development ## bring the code into the one style
 
 experiments: environment ## run the protocols that the reports may have followed
 	$(BIN)/digits experiments
+
+# The peers have an environment of their own: TensorFlow would import JAX where it finds it. pip brings no dependencies, as
+# PyTorch's are libraries for GPUs, by the gigabyte. DVC must not look through it either.
+PEERS := .venv-bench
+bench: environment ## measure time and memory, beside other libraries: benchmarks/results.md
+	@$(MAKE) --no-print-directory environment VENV=$(PEERS)
+	@cmp -s benchmarks/requirements.txt $(PEERS)/benchmarks.txt || { \
+		echo "Installing benchmarks/requirements.txt into $(PEERS)" && \
+		$(PEERS)/bin/python -m pip install --quiet --no-deps --requirement benchmarks/requirements.txt && \
+		echo '*' > $(PEERS)/.dvcignore && \
+		cp benchmarks/requirements.txt $(PEERS)/benchmarks.txt; }
+	$(PEERS)/bin/python benchmarks/run.py
 
 readme: environment ## write the tables of README.md from metrics/
 	$(BIN)/digits readme
