@@ -36,7 +36,7 @@ class Extent:
     grid_fits: tuple[int, ...] = (1, 2, 3)  # epochs of the runs of `fit` that are measured
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     cap: int = 15  # epochs to reach the target in: as many as Keras's documentation trains for
-    accuracy_epochs: int = SETTINGS.train.epochs
+    accuracy_epochs: tuple[tuple[str, int], ...] = (("cnn", 30), ("cnn-large", 20))
     pipeline_epochs: int | None = None  # None: those of params.yaml
     experiment_epochs: int = 6
     growth_epochs: int = 30
@@ -52,7 +52,7 @@ SHORT = Extent(
     grid_fits=(1, 2),
     seeds=(0,),
     cap=1,
-    accuracy_epochs=2,
+    accuracy_epochs=(("cnn", 2), ("cnn-large", 1)),
     pipeline_epochs=2,
     experiment_epochs=3,
     growth_epochs=4,
@@ -111,11 +111,9 @@ def accuracy(extent: Extent, log: Log) -> dict[str, Any]:
     """Return, by convolutional variant and seed, training seconds and test accuracy after each epoch of a whole run."""
     runs = []
     with started("digits") as workers:
-        for variant in ("cnn", "cnn-large"):
+        for variant, epochs in extent.accuracy_epochs:
             for seed in extent.seeds:
-                curve = workers["digits"].ask(
-                    "target", variant=variant, seed=seed, accuracy=2.0, cap=extent.accuracy_epochs
-                )
+                curve = workers["digits"].ask("target", variant=variant, seed=seed, accuracy=2.0, cap=epochs)
                 runs.append({"variant": variant, "seed": seed, **curve})
                 log(f"{variant}, seed {seed}: {curve['seconds'][-1]:.1f} s, {curve['accuracies'][-1]:.2%}")
     return {"runs": runs}

@@ -121,7 +121,7 @@ def test_a_page_says_what_was_wanted_and_what_was_measured() -> None:
         "**not reached**",
     ]
     assert row(page, "`cnn-large`, training time")[2:] == ["601 s", "**not reached**"]
-    assert row(page, "`cnn-large`")[1:] == ["80,202", "99.32 %", "0.03 %", "99.29 %, 99.32 %, 99.35 %", "601"]
+    assert row(page, "`cnn-large`")[1:] == ["80,202", "2", "99.32 %", "0.03 %", "99.29 %, 99.32 %, 99.35 %", "601"]
     assert row(page, "of it, all but training")[2:] == ["40.0 s", "reached"]
     assert row(page, "`dvc exp run -S train.epochs=6`")[2:] == ["61.0 s", "**not reached**"]
     assert row(page, "most memory of any stage")[2:] == ["2.00 GiB", "**not reached**"]
