@@ -49,7 +49,7 @@ bench: environment ## measure time and memory, beside other libraries: benchmark
 		cp benchmarks/requirements.txt $(PEERS)/benchmarks.txt; }
 	$(PEERS)/bin/python benchmarks/run.py
 
-readme: environment ## write the tables of README.md from metrics/
+readme: environment ## write the tables of README.md from metrics/ and benchmarks/
 	$(BIN)/digits readme
 
 # uv resolves for every platform and Python version at once. No registry is named, so that the locks hold for any mirror.

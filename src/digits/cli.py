@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif command == "review":
             _review(**given)
         elif command == "readme":
-            _imported("digits.readme").update(paths.README, paths.METRICS)
+            _imported("digits.readme").update(paths.README, Path())
         else:
             _imported(f"digits.stages.{command}").run(**given)
     except UserError as error:
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("variant", help="an entry under models: in params.yaml")
     commands.add_parser("drift", help="fail if dvc.lock is of other code, parameters or results")
     commands.add_parser("experiments", help="run experiments.yaml, and write metrics/experiments.json")
-    commands.add_parser("readme", help="write the tables of README.md from metrics/")
+    commands.add_parser("readme", help="write the tables of README.md from metrics/ and benchmarks/")
     command = commands.add_parser("review", help="say whether a change to the results is real, in review/")
     command.add_argument("base", nargs="?", default="main", help="branch, tag, commit or experiment (default: main)")
     command.add_argument("--head", metavar="REV", help="likewise, instead of the workspace")

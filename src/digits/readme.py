@@ -1,23 +1,32 @@
-"""The tables of README.md, written from metrics/ so that no figure in them can go stale."""
+"""The tables of README.md, written from metrics/ and benchmarks/ so that no figure in them can go stale."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, median, stdev
 from typing import Any
 
 from digits.errors import UserError
 from digits.files import read_json, replacing
 
 BLOCK = re.compile(r"(?P<begin><!-- table: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+PEERS = {
+    "digits": "this repository",
+    "keras": "Keras's `fit`",
+    "pytorch": "PyTorch's loop",
+    "sklearn": "scikit-learn's `MLPClassifier`",
+    "jax": "JAX, a compiled `scan`",
+    "numpy": "NumPy, the matrix products alone",
+}
 WORDS = {True: "yes", False: "**no**", None: "not run"}
 
 
-def rendered(text: str, metrics: Path) -> str:
+def rendered(text: str, root: Path) -> str:
     """Return README.md's text with the inside of each `<!-- table: NAME -->` … `<!-- end -->` written anew.
 
     Args:
         text: the file as it is.
-        metrics: the folder of the metrics files.
+        root: the folder of metrics/ and benchmarks/.
 
     Raises:
         UserError: a table has a name that is not known, or a metrics file is missing.
@@ -26,14 +35,14 @@ def rendered(text: str, metrics: Path) -> str:
     def block(found: re.Match[str]) -> str:
         if found["name"] not in TABLES:
             raise UserError(f"README.md: '{found['name']}' is no table: {', '.join(TABLES)} are")
-        return f"{found['begin']}\n{TABLES[found['name']](metrics)}\n{found['end']}"
+        return f"{found['begin']}\n{TABLES[found['name']](root)}\n{found['end']}"
 
     return BLOCK.sub(block, text)
 
 
-def update(readme: Path, metrics: Path) -> None:
+def update(readme: Path, root: Path) -> None:
     """Write the tables of README.md anew."""
-    text = rendered(readme.read_text(encoding="utf-8"), metrics)
+    text = rendered(readme.read_text(encoding="utf-8"), root)
     with replacing(readme) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -46,10 +55,10 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _results(metrics: Path) -> str:
+def _results(root: Path) -> str:
     rows = []
-    for variant in read_json(metrics / "summary.json"):
-        figures = read_json(metrics / "variants" / f"{variant}.json")
+    for variant in read_json(root / "metrics/summary.json"):
+        figures = read_json(root / "metrics/variants" / f"{variant}.json")
         test, best = figures["test"], figures["best"]
         lower, upper = test["accuracy_interval"]
         rows.append(
@@ -63,7 +72,7 @@ def _results(metrics: Path) -> str:
                 f"{best['accuracy']:.2%} at {best['epoch']}, chosen on {best['selected_on']}".replace("%", " %"),
             ]
         )
-    epochs = {values["epochs"] for values in read_json(metrics / "summary.json").values()}
+    epochs = {values["epochs"] for values in read_json(root / "metrics/summary.json").values()}
     return _table(
         [
             "variant",
@@ -85,7 +94,7 @@ def _number(value: float | None, digits: int = 4) -> str:
     return text.replace("-", "−")
 
 
-def _published(metrics: Path) -> str:
+def _published(root: Path) -> str:
     return _table(
         ["report", "section", "quantity", "published", "measured", "difference", "tolerance", "reproduced"],
         [
@@ -99,7 +108,7 @@ def _published(metrics: Path) -> str:
                 f"{row['tolerance']:g}",
                 _reproduced(row),
             ]
-            for row in read_json(metrics / "published.json")["numbers"]
+            for row in read_json(root / "metrics/published.json")["numbers"]
         ],
     )
 
@@ -110,20 +119,20 @@ def _reproduced(row: dict[str, Any]) -> str:
     return WORDS[row["reproduced"]] if row["reproduced"] or not by else f"by {', '.join(by)}"
 
 
-def _claims(metrics: Path) -> str:
+def _claims(root: Path) -> str:
     return _table(
         ["report", "section", "claim", "from", "to", "holds"],
         [
             [row["report"], row["section"], row["claim"], _number(row["from"]), _number(row["to"]), WORDS[row["holds"]]]
-            for row in read_json(metrics / "published.json")["claims"]
+            for row in read_json(root / "metrics/published.json")["claims"]
         ],
     )
 
 
-def _errors(metrics: Path) -> str:
+def _errors(root: Path) -> str:
     rows = []
-    for variant in read_json(metrics / "summary.json"):
-        figures = read_json(metrics / "variants" / f"{variant}-errors.json")
+    for variant in read_json(root / "metrics/summary.json"):
+        figures = read_json(root / "metrics/variants" / f"{variant}-errors.json")
         resemblance, rare, overlap = (figures[reason] for reason in ("resemblance", "rare_style", "overlap"))
         pair = overlap["pairs"][0]
         shares = [resemblance[group]["share"] for group in ("wrong", "right")]
@@ -150,9 +159,9 @@ def _errors(metrics: Path) -> str:
     )
 
 
-def _experiments(metrics: Path) -> str:
+def _experiments(root: Path) -> str:
     rows = []
-    for name, experiment in read_json(metrics / "experiments.json").items():
+    for name, experiment in read_json(root / "metrics/experiments.json").items():
         for index, row in enumerate(experiment["numbers"]):
             spread = row["standard_deviation"]
             rows.append(
@@ -169,10 +178,46 @@ def _experiments(metrics: Path) -> str:
     return _table(["experiment", "report", "quantity", "published", "measured", "tolerance", "reproduced"], rows)
 
 
+def _speed(root: Path) -> str:
+    section = read_json(root / "benchmarks/results.json")["epoch"]
+    seconds = {name: [each[name]["seconds"] for each in section["rounds"]] for name in section["test"]}
+    rows = []
+    for name, values in seconds.items():
+        ratio = median(theirs / ours for theirs, ours in zip(values, seconds["digits"], strict=True))
+        test = section["test"][name]
+        accuracy = "–" if test is None else f"{test:.2%}".replace("%", " %")
+        rows.append([PEERS[name], f"{median(values):.2f}", f"{ratio:.2g}", accuracy])
+    epochs = len(section["rounds"]) + 1
+    return _table(
+        ["one epoch of `mlp128`", "seconds", "times as long", f"test accuracy after {epochs} epochs"],
+        rows,
+    )
+
+
+def _convolutional(root: Path) -> str:
+    runs = read_json(root / "benchmarks/results.json")["accuracy"]["runs"]
+    rows = []
+    for variant in dict.fromkeys(run["variant"] for run in runs):
+        chosen = [run for run in runs if run["variant"] == variant]
+        last = [run["accuracies"][-1] for run in chosen]
+        rows.append(
+            [
+                f"`{variant}`",
+                f"{chosen[0]['parameters']:,}",
+                f"{len(chosen[0]['seconds'])}",
+                f"{mean(last):.2%} ± {stdev(last):.2%}".replace("%", " %"),
+                f"{median(run['seconds'][-1] for run in chosen):.0f}",
+            ]
+        )
+    return _table(["variant", "parameters", "epochs", "test accuracy, five seeds", "seconds of training"], rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "results": _results,
     "published": _published,
     "claims": _claims,
     "errors": _errors,
     "experiments": _experiments,
+    "speed": _speed,
+    "convolutional": _convolutional,
 }
