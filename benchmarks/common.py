@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -93,6 +94,7 @@ class Worker:
     def ask(self, call: str, **arguments: Any) -> Any:
         """Return a call's answer; raise UserError when the process ends instead."""
         requests, answers = self._pipes()
+        self._process.send_signal(signal.SIGCONT)
         try:
             requests.write(json.dumps([call, arguments]) + "\n")
             requests.flush()
@@ -102,6 +104,7 @@ class Worker:
             answer = answers.readline()
         if not answer:
             raise UserError(f"benchmarks: the worker '{self.name}' ended in '{call}': what it printed stands above")
+        self._process.send_signal(signal.SIGSTOP)  # threads that spin while they wait would slow the next worker
         return json.loads(answer)
 
     def _pipes(self) -> tuple[TextIO, TextIO]:
@@ -115,6 +118,7 @@ class Worker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:
             self._process.kill()
+        self._process.send_signal(signal.SIGCONT)
         self._process.communicate()  # closes its input, upon which it ends
 
 

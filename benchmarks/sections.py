@@ -30,7 +30,7 @@ Log = Callable[[str], None]
 class Extent:
     """How much is measured."""
 
-    rounds: int = 5  # of epoch
+    rounds: int = 9  # of epoch
     grid_rounds: int = 3
     grid_epochs: int = 30
     grid_fits: tuple[int, ...] = (1, 2, 3)  # epochs of the runs of `fit` that are measured
