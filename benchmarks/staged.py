@@ -51,12 +51,20 @@ def _noting(make: Callable[..., Any], made: list[list[float]]) -> Callable[..., 
     return makes
 
 
+def started() -> float:
+    """Return when this process started, in seconds since 1970."""
+    created = psutil.Process().create_time()
+    if hasattr(time, "CLOCK_BOOTTIME"):  # Linux: exact since the boot, but of the boot itself only the second is known
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + created - psutil.boot_time()
+    return created
+
+
 def main(log: Path, stage: str, variant: list[str]) -> None:
     """Run a stage as `python src` does, and add its line to `log`, also when it fails."""
-    born = psutil.Process().create_time()
+    born = started()
     sys.path[0] = str(Path("src").resolve())  # in place of this file's folder, as `python src` has it
     cli: Any = import_module("digits.cli")
-    module: Any = import_module(f"digits.stages.{stage}")
+    module: Any = cli.imported(f"digits.stages.{stage}")
     run = module.run
     epochs: list[list[float]] = []
     logits: list[list[float]] = []

@@ -118,7 +118,9 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_unknown_variant_is_one_line() -> None:
-    with pytest.raises(UserError, match="'mlp46' has no entry under models: softmax, mlp64, mlp128, cnn, cnn-large are there"):
+    with pytest.raises(
+        UserError, match="'mlp46' has no entry under models: softmax, mlp64, mlp128, cnn, cnn-large are there"
+    ):
         params.load(ROOT / "params.yaml").model("mlp46")
 
 

@@ -29,15 +29,15 @@ def main(arguments: list[str] | None = None) -> None:
     command = given.pop("command")
     try:
         if command == "drift":
-            _imported("digits.drift").check(Path())
+            imported("digits.drift").check(Path())
         elif command == "experiments":
             _experiments()
         elif command == "review":
             _review(**given)
         elif command == "readme":
-            _imported("digits.readme").update(paths.README, Path())
+            imported("digits.readme").update(paths.README, Path())
         else:
-            _imported(f"digits.stages.{command}").run(**given)
+            imported(f"digits.stages.{command}").run(**given)
     except UserError as error:
         sys.exit(f"digits: {error}")
     except OSError as error:  # a full disk, a folder that can't be written
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("digits: interrupted; `dvc repro` starts again with the stage that was running")
 
 
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
     """Import a module only now, so that a command does not wait for what only another one needs.
 
     What an import makes is no garbage: looking through it for some takes a third of the time in which TensorFlow
@@ -61,7 +61,7 @@ def _imported(name: str) -> Any:
 
 
 def _experiments() -> None:
-    modules = (_imported(f"digits.{name}") for name in ("experiments", "files", "params", "published"))
+    modules = (imported(f"digits.{name}") for name in ("experiments", "files", "params", "published"))
     experiments, files, params, published = modules
     wanted = experiments.load(paths.EXPERIMENTS)
     source = params.read(paths.PUBLISHED, published.Published)
@@ -70,7 +70,7 @@ def _experiments() -> None:
 
 
 def _review(base: str, head: str | None, *, fail_if_worse: bool) -> None:
-    pages, review = _imported("digits.pages"), _imported("digits.review")
+    pages, review = imported("digits.pages"), imported("digits.review")
     result = review.review(Path(), base, head)
     pages.write(result, paths.REVIEW, paths.TEST)
     print(pages.summary(result))
