@@ -53,9 +53,9 @@ def _noting(make: Callable[..., Any], made: list[list[float]]) -> Callable[..., 
 
 def started() -> float:
     """Return when this process started, in seconds since 1970."""
-    created = psutil.Process().create_time()
+    created = float(psutil.Process().create_time())
     if hasattr(time, "CLOCK_BOOTTIME"):  # Linux: exact since the boot, but of the boot itself only the second is known
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + created - psutil.boot_time()
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + created - float(psutil.boot_time())
     return created
 
 
