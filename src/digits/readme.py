@@ -65,11 +65,11 @@ def _results(root: Path) -> str:
             [
                 f"`{variant}`",
                 f"{figures['parameters']:,}",
-                f"{test['accuracy']:.2%} ({lower:.2%} to {upper:.2%})".replace("%", " %"),
+                f"{_percent(test['accuracy'])} ({_percent(lower)} to {_percent(upper)})",
                 f"{test['errors']:,}",
                 f"{test['loss']:.3f}",
                 f"{figures['calibration']['expected_error']:.3f}",
-                f"{best['accuracy']:.2%} at {best['epoch']}, chosen on {best['selected_on']}".replace("%", " %"),
+                f"{_percent(best['accuracy'])} at {best['epoch']}, chosen on {best['selected_on']}",
             ]
         )
     epochs = {values["epochs"] for values in read_json(root / "metrics/summary.json").values()}
@@ -92,6 +92,10 @@ def _number(value: float | None, digits: int = 4) -> str:
         return "not run"
     text = f"{value:,.0f}" if value == int(value) else f"{value:.{digits}g}"
     return text.replace("-", "−")
+
+
+def _percent(share: float | None, places: int = 2) -> str:
+    return "–" if share is None else f"{share * 100:.{places}f} %"
 
 
 def _published(root: Path) -> str:
@@ -140,11 +144,11 @@ def _errors(root: Path) -> str:
         rows.append(
             [
                 f"`{variant}`",
-                " against ".join("–" if share is None else f"{share:.1%}".replace("%", " %") for share in shares),
+                " against ".join(_percent(share, 1) for share in shares),
                 " against ".join("–" if values is None else f"{values[1]:.2f}" for values in distances),
                 f"{pair['digits'][0]} and {pair['digits'][1]}, {pair['observed']} times"
                 + (f" ({pair['ratio']:.1f} times chance)" if pair["ratio"] else ""),
-                f"{overlap['share_of_errors']:.0%} in {overlap['pairs_above_chance']} pairs".replace("%", " %"),
+                f"{_percent(overlap['share_of_errors'], 0)} in {overlap['pairs_above_chance']} pairs",
             ]
         )
     return _table(
@@ -184,9 +188,7 @@ def _speed(root: Path) -> str:
     rows = []
     for name, values in seconds.items():
         ratio = median(theirs / ours for theirs, ours in zip(values, seconds["digits"], strict=True))
-        test = section["test"][name]
-        accuracy = "–" if test is None else f"{test:.2%}".replace("%", " %")
-        rows.append([PEERS[name], f"{median(values):.2f}", f"{ratio:.2g}", accuracy])
+        rows.append([PEERS[name], f"{median(values):.2f}", f"{ratio:.2g}", _percent(section["test"][name])])
     epochs = len(section["rounds"]) + 1
     return _table(
         ["one epoch of `mlp128`", "seconds", "times as long", f"test accuracy after {epochs} epochs"],
@@ -205,7 +207,7 @@ def _convolutional(root: Path) -> str:
                 f"`{variant}`",
                 f"{chosen[0]['parameters']:,}",
                 f"{len(chosen[0]['seconds'])}",
-                f"{mean(last):.2%} ± {stdev(last):.2%}".replace("%", " %"),
+                f"{_percent(mean(last))} ± {_percent(stdev(last))}",
                 f"{median(run['seconds'][-1] for run in chosen):.0f}",
             ]
         )
