@@ -37,7 +37,7 @@ class Extent:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     keras_seeds: int = 3  # of the seeds above, for the runs of Keras's example, which take minutes
     cap: int = 15  # epochs to reach the target in: as many as Keras's documentation trains for
-    accuracy_epochs: tuple[tuple[str, int], ...] = (("cnn", 30), ("cnn-large", 20))
+    accuracy_epochs: tuple[tuple[str, int], ...] = (("cnn", 30), ("cnn-large", 30))
     pipeline_epochs: int | None = None  # None: those of params.yaml
     experiment_epochs: int = 6
     growth_epochs: int = 30
