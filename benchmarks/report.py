@@ -240,6 +240,31 @@ def accuracy(section: dict[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "checks": checks}
 
 
+def bounds(section: dict[str, Any]) -> dict[str, Any]:
+    """Return, by variant, a step's milliseconds, and those that its operations and its bytes take at the least.
+
+    This is the roofline of Williams, Waterman and Patterson, Communications of the ACM 52 (2009), p. 65.
+    """
+    limits = section["limits"]
+    rows = []
+    for variant, step in section["steps"].items():
+        computing, moving = (1000 * step[key] / limits[key] for key in ("operations", "bytes"))
+        measured = Spread.of(1000 * seconds for seconds in step["seconds"][1:])
+        rows.append(
+            {
+                "variant": variant,
+                "batch": step["batch"],
+                "operations": step["operations"] / 1e6,
+                "bytes": step["bytes"] / 1e6,
+                "computing": computing,
+                "moving": moving,
+                "measured": measured,
+                "share": max(computing, moving) / measured.median,
+            }
+        )
+    return {"rows": rows, "operations": limits["operations"] / 1e9, "bytes": limits["bytes"] / 1e9}
+
+
 def pipeline(section: dict[str, Any]) -> dict[str, Any]:
     """Return the rows, the sums and the checks of the section pipeline."""
     full, experiment = section["full"], section["experiment"]
@@ -297,6 +322,7 @@ SUMMARIES = {
     "grid": grid,
     "target": target,
     "accuracy": accuracy,
+    "bounds": bounds,
     "pipeline": pipeline,
     "growth": growth,
 }

@@ -38,6 +38,7 @@ class Extent:
     keras_seeds: int = 3  # of the seeds above, for the runs of Keras's example, which take minutes
     cap: int = 15  # epochs to reach the target in: as many as Keras's documentation trains for
     accuracy_epochs: tuple[tuple[str, int], ...] = (("cnn", 30), ("cnn-large", 30))
+    bound_epochs: int = 6
     pipeline_epochs: int | None = None  # None: those of params.yaml
     experiment_epochs: int = 6
     growth_epochs: int = 30
@@ -54,6 +55,7 @@ SHORT = Extent(
     seeds=(0,),
     cap=1,
     accuracy_epochs=(("cnn", 2), ("cnn-large", 1)),
+    bound_epochs=2,
     pipeline_epochs=2,
     experiment_epochs=3,
     growth_epochs=4,
@@ -119,6 +121,16 @@ def accuracy(extent: Extent, log: Log) -> dict[str, Any]:
                 runs.append({"variant": variant, "seed": seed, **curve})
                 log(f"{variant}, seed {seed}: {curve['seconds'][-1]:.1f} s, {curve['accuracies'][-1]:.2%}")
     return {"runs": runs}
+
+
+def bounds(extent: Extent, log: Log) -> dict[str, Any]:
+    """Return the seconds of a step of each variant, its operations and bytes, and what the machine does at most."""
+    with started("digits", "numpy") as workers:
+        steps = {}
+        for variant in (*SETTINGS.variants, "cnn-large"):
+            steps[variant] = workers["digits"].ask("step", variant=variant, epochs=extent.bound_epochs)
+            log(f"{variant}: {1000 * min(steps[variant]['seconds']):.3f} ms a step")
+        return {"steps": steps, "limits": workers["numpy"].ask("limits")}
 
 
 def pipeline(extent: Extent, log: Log) -> dict[str, Any]:
@@ -205,6 +217,7 @@ SECTIONS: dict[str, Callable[[Extent, Log], dict[str, Any]]] = {
     "grid": grid,
     "target": target,
     "accuracy": accuracy,
+    "bounds": bounds,
     "pipeline": pipeline,
     "growth": growth,
 }

@@ -1,5 +1,6 @@
 """This repository: training as the train stage calls it, `training.train`."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -92,6 +93,34 @@ def grow(images: int, units: int, epochs: int) -> dict[str, Any]:
     return {"seconds": seconds, "peak": peak_bytes()}
 
 
+def step(variant: str, epochs: int) -> dict[str, Any]:
+    """Return what a step of a variant takes, and what it cannot do without.
+
+    Returns:
+        `seconds`: of a step, by epoch, the first epoch compiling. `operations`: two for each weight that each image
+        meets forward, and as many again for the weights' gradient and for the inputs', which the first layer does
+        not need. `bytes`: the weights, their averages and the optimizer's moments read and written once, the
+        gradients written and read once, in float32.
+    """
+    spec = SETTINGS.model(variant)
+    images, labels = load("train") if spec.validation else load("train", "validation")
+    model = models.build(spec, seed=0)
+    results = training.train(model, spec, (images, labels), None, epochs=epochs, seed=0)
+    steps = -(-len(labels) // spec.batch_size)
+    seconds = [timed(results.__next__)[0] / steps for _ in range(epochs)]
+
+    layers = [layer for layer in model.layers if layer.weights]
+    products = [layer.kernel.numpy().size * math.prod(layer.output.shape[1:-1]) for layer in layers]
+    floats = sum(variable.numpy().size for variable in model.optimizer.variables)
+    weights = model.count_params()
+    return {
+        "seconds": seconds,
+        "batch": spec.batch_size,
+        "operations": 2 * spec.batch_size * (3 * sum(products) - products[0]),
+        "bytes": 4 * (2 * (weights + floats) + 2 * weights),
+    }
+
+
 if __name__ == "__main__":
     epochs = Epochs()
-    serve({"epoch": epochs.epoch, "test": epochs.test, "grid": grid, "target": target, "grow": grow})
+    serve({"epoch": epochs.epoch, "test": epochs.test, "grid": grid, "target": target, "step": step, "grow": grow})

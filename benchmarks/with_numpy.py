@@ -1,4 +1,4 @@
-"""NumPy: nothing but the matrix products of an epoch of mlp128, as a floor for what any library can reach.
+"""NumPy: nothing but the matrix products of an epoch of mlp128, and of large matrices, as a floor for any library.
 
 Five products a batch, two forward and three backward, into arrays that are there already. No order is drawn, nothing is
 gathered or converted, and there is no activation, no loss and no optimizer: it does not learn.
@@ -9,7 +9,8 @@ from common import SETTINGS, load, serve, timed
 
 from digits.idx import CLASSES
 
-SIZE, HIDDEN = SETTINGS.model("mlp128").batch_size, 128
+SIZE, (HIDDEN,) = SETTINGS.model("mlp128").batch_size, SETTINGS.model("mlp128").units
+WIDE, LONG, TRIES = 2048, 2**26, 7  # of the machine's limits: side of a matrix, floats of an array, measurements
 
 
 class Epochs:
@@ -42,6 +43,16 @@ class Epochs:
             np.matmul(batch.T, self._hidden_error, out=self._gradient1)
 
 
+def limits() -> dict[str, float]:
+    """Return the most that this machine does in a second: float32 operations in a product, and bytes in a copy."""
+    left, right, product = np.ones((3, WIDE, WIDE), np.float32)
+    source, target = np.ones((2, LONG), np.float32)
+    return {
+        "operations": 2 * WIDE**3 / min(timed(lambda: np.matmul(left, right, out=product))[0] for _ in range(TRIES)),
+        "bytes": 2 * source.nbytes / min(timed(lambda: np.copyto(target, source))[0] for _ in range(TRIES)),
+    }
+
+
 if __name__ == "__main__":
     epochs = Epochs()
-    serve({"epoch": epochs.epoch, "test": lambda: None})
+    serve({"epoch": epochs.epoch, "test": lambda: None, "limits": limits})

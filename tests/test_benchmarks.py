@@ -68,6 +68,11 @@ RESULTS: dict[str, Any] = {
         ],
         "made": MADE,
     },
+    "bounds": {
+        "steps": {"mlp64": {"seconds": [9.0, 0.002, 0.004], "batch": 32, "operations": 3e8, "bytes": 2e6}},
+        "limits": {"operations": 2e11, "bytes": 1e10},
+        "made": MADE,
+    },
     "pipeline": {
         "full": {
             "command": "dvc repro",
@@ -123,6 +128,8 @@ def test_a_page_says_what_was_wanted_and_what_was_measured() -> None:
     ]
     assert row(page, "`cnn-large`, training time")[2:] == ["601 s", "**not reached**"]
     assert row(page, "`cnn-large`")[1:] == ["80,202", "2", "99.32 %", "0.03 %", "99.29 %, 99.32 %, 99.35 %", "601"]
+    # 3e8 of 2e11 operations are 1.5 ms, 2e6 of 1e10 bytes 0.2 ms; the first epoch compiles
+    assert row(page, "`mlp64`")[1:] == ["32", "300", "1.50", "2.00", "0.200", "3.00 (2.00 to 4.00)", "50.00 %"]
     assert row(page, "of it, all but training")[2:] == ["40.0 s", "reached"]
     assert row(page, "`dvc exp run -S train.epochs=6`")[2:] == ["61.0 s", "**not reached**"]
     assert row(page, "most memory of any stage")[2:] == ["2.00 GiB", "**not reached**"]
@@ -164,7 +171,7 @@ def test_sections_of_two_machines_are_told_apart() -> None:
     other = MADE | {"machine": MADE["machine"] | {"processor": "Another one"}}  # type: ignore[operator]
     page = report.render(RESULTS | {"grid": RESULTS["grid"] | {"made": other}}, FOLDER)
     assert [line for line in page.splitlines() if line.startswith("| measured on")] == [
-        "| measured on | epoch, target, accuracy, pipeline, growth |",
+        "| measured on | epoch, target, accuracy, bounds, pipeline, growth |",
         "| measured on | grid |",
     ]
 
@@ -233,4 +240,4 @@ def test_a_worker_that_ends_is_one_line() -> None:
 
 def test_an_unknown_section_is_one_line() -> None:
     output = run(ROOT, sys.executable, "benchmarks/run.py", "speed", fails=True)
-    assert output == "benchmarks: 'speed' is no section: epoch, grid, target, accuracy, pipeline, growth are\n"
+    assert output == "benchmarks: 'speed' is no section: epoch, grid, target, accuracy, bounds, pipeline, growth are\n"

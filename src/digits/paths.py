@@ -29,7 +29,6 @@ COMPARE_PLOTS = Path("plots/compare")
 
 REVIEW = Path("review")
 README = Path("README.md")
-METRICS = Path("metrics")
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,8 @@ def _convolutional(root: Path) -> str:
                 f"{median(run['seconds'][-1] for run in chosen):.0f}",
             ]
         )
-    return _table(["variant", "parameters", "epochs", "test accuracy, five seeds", "seconds of training"], rows)
+    seeds = len({run["seed"] for run in runs})
+    return _table(["variant", "parameters", "epochs", f"test accuracy, {seeds} seeds", "seconds of training"], rows)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {

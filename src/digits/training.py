@@ -200,17 +200,18 @@ def train(
     run_epoch = compile_epoch(models.to_logits(model), optimizer, spec, images, labels)
     model.compile(optimizer, spec.loss, metrics=["accuracy"])
     logits = models.compile_logits(model)
-    variables = model.trainable_variables
+    variables, averaged = model.trainable_variables, spec.optimizer.ema_momentum is not None
     for epoch in range(1, epochs + 1):
         loss, accuracy = run_epoch(*epoch_inputs(spec, seed, epoch, len(labels)))
-        trained = [variable.numpy() for variable in variables]
-        optimizer.finalize_variable_values(variables)  # the averages, where there are any
+        if averaged:
+            trained = [variable.numpy() for variable in variables]
+            optimizer.finalize_variable_values(variables)
         val_loss = val_accuracy = None
         if validation is not None:
             predicted = logits(validation[0])
             val_loss = statistics.cross_entropy(predicted, validation[1])
             val_accuracy = statistics.accuracy(predicted, validation[1])
         yield Result(epoch, float(loss), float(accuracy), val_loss, val_accuracy)
-        if spec.optimizer.ema_momentum is not None and epoch < epochs:
+        if averaged and epoch < epochs:
             for variable, values in zip(variables, trained, strict=True):
                 variable.assign(values)
