@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check experiments bench format lock readme environment development
+.PHONY: help repro test check experiments bench format lock readme licenses audit s3 environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 repro: environment ## run the pipeline: data, training, metrics and figures
 	$(BIN)/dvc repro
@@ -58,6 +58,13 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --pytho
 lock: development ## bring requirements*.txt up to date with pyproject.toml
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(LOCK) --extra s3 --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-s3.txt
+
+s3: environment ## add what DVC needs for storage on S3
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-s3.txt
+
+audit: development ## ask the advisory database about every locked package (needs the internet)
+	$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements-dev.txt
 
 # A copy of the lock is put into the environment once all of it is installed. It is compared by content: times mean nothing
 # in a fresh clone. pip compiles to byte-code, even where PYTHONDONTWRITEBYTECODE is set: TensorFlow starts 7 s sooner for it.
