@@ -78,7 +78,7 @@ def edit(params: Path, **changes: object) -> None:
 
 
 def copy_repository(folder: Path, raw: Path, **changes: object) -> None:
-    """Make a repository of the files that Git would commit here, set to the small data set; `changes` are as in `edit`."""
+    """Make a repository of the files that Git would commit here, with the small data set and the changes of `edit`."""
     listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in listed.rstrip("\0").split("\0"):
         if (ROOT / name).is_file():
