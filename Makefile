@@ -64,7 +64,17 @@ s3: environment ## add what DVC needs for storage on S3
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-s3.txt
 
 audit: development ## ask the advisory database about every locked package (needs the internet)
-	$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements-dev.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
+
+LICENSES := $(BIN)/pip-licenses --from=mixed --format=markdown --with-system --packages
+names = $$(sed -n 's/==.*//p' $(1))
+licenses: development ## list the licence of every locked package: docs/licenses.md
+	@{ printf '# Licences\n\n`make licenses` writes this page: what each locked package that Linux or macOS\n' && \
+	printf 'installs says of itself. `namex` says nothing; the licence file in it is that of Apache 2.0.\n' && \
+	printf '\n## To run the pipeline (requirements.txt)\n\n' && \
+	$(LICENSES) $(call names,requirements.txt) && \
+	printf '\n## To develop it, and for storage on S3 (requirements-dev.txt)\n\n' && \
+	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
 
 # A copy of the lock is put into the environment once all of it is installed. It is compared by content: times mean nothing
 # in a fresh clone. pip compiles to byte-code, even where PYTHONDONTWRITEBYTECODE is set: TensorFlow starts 7 s sooner for it.
