@@ -68,14 +68,13 @@ def test_a_package_of_another_hash_or_of_none_is_not_installed(tmp_path: Path) -
     assert installed, output
 
 
-WORKFLOWS = [
-    YAML(typ="safe", pure=True).load(path.read_text("utf-8")) for path in ROOT.glob(".github/workflows/*.yaml")
-]
-
-
 def test_workflows_read_alone_and_pin_every_action() -> None:
-    steps = [step for workflow in WORKFLOWS for job in workflow["jobs"].values() for step in job["steps"]]
-    actions = [step["uses"] for step in steps if "uses" in step]
-    assert actions
+    workflows = [YAML(typ="safe", pure=True).load(path.read_text("utf-8")) for path in ROOT.glob(".github/workflows/*")]
+    jobs = {name: job for workflow in workflows for name, job in workflow["jobs"].items()}
+    actions = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert {"audit", "comment", "review", "tests"} <= jobs.keys()
     assert [action for action in actions if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)] == []
-    assert [workflow["name"] for workflow in WORKFLOWS if workflow["permissions"] != {"contents": "read"}] == []
+    assert [workflow["name"] for workflow in workflows if workflow["permissions"] != {"contents": "read"}] == []
+    further = {name: job["permissions"] for name, job in jobs.items() if "permissions" in job}
+    assert further == {"comment": {"pull-requests": "write"}}
+    assert "actions/checkout" not in str(jobs["comment"])
