@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check experiments bench format lock readme environment development
+.PHONY: help repro test check experiments bench format lock readme licenses audit s3 environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 repro: environment ## run the pipeline: data, training, metrics and figures
 	$(BIN)/dvc repro
@@ -58,6 +58,23 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --pytho
 lock: development ## bring requirements*.txt up to date with pyproject.toml
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(LOCK) --extra s3 --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-s3.txt
+
+s3: environment ## add what DVC needs for storage on S3
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-s3.txt
+
+audit: development ## ask the advisory database about every locked package (needs the internet)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
+
+LICENSES := $(BIN)/pip-licenses --from=mixed --format=markdown --with-system --packages
+names = $$(sed -n 's/==.*//p' $(1))
+licenses: development ## list the licence of every locked package: docs/licenses.md
+	@{ printf '# Licences\n\n`make licenses` writes this page: what each locked package that Linux or macOS\n' && \
+	printf 'installs says of itself. `namex` says nothing; the licence file in it is that of Apache 2.0.\n' && \
+	printf '\n## To run the pipeline (requirements.txt)\n\n' && \
+	$(LICENSES) $(call names,requirements.txt) && \
+	printf '\n## To develop it, and for storage on S3 (requirements-dev.txt)\n\n' && \
+	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
 
 # A copy of the lock is put into the environment once all of it is installed. It is compared by content: times mean nothing
 # in a fresh clone. pip compiles to byte-code, even where PYTHONDONTWRITEBYTECODE is set: TensorFlow starts 7 s sooner for it.

@@ -6,7 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +44,17 @@ def raw(digits: tuple[IMAGES, IMAGES], tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def run(folder: Path, *command: str, fails: bool = False) -> str:
+def run(folder: Path, *command: str, fails: bool = False, variables: Mapping[str, str] | None = None) -> str:
     """Run a command in a folder with this environment's programs, and return what it printed, errors included."""
-    environment = os.environ | {
+    environment = {
+        **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "200",
         "GIT_AUTHOR_NAME": "Test",
         "GIT_AUTHOR_EMAIL": "test@example.org",
         "GIT_COMMITTER_NAME": "Test",
         "GIT_COMMITTER_EMAIL": "test@example.org",
+        **(variables or {}),
     }
     result = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -75,10 +77,8 @@ def edit(params: Path, **changes: object) -> None:
         yaml.dump(content, file)
 
 
-@pytest.fixture(scope="session")
-def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A repository of its own with the files that Git would commit here, set to the small data set and two epochs."""
-    folder = tmp_path_factory.mktemp("clone")
+def copy_repository(folder: Path, raw: Path, **changes: object) -> None:
+    """Make a repository of the files that Git would commit here, with the small data set and the changes of `edit`."""
     listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in listed.rstrip("\0").split("\0"):
         if (ROOT / name).is_file():
@@ -88,16 +88,25 @@ def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
         path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in sorted(raw.iterdir())
     }
-    edit(
-        folder / "params.yaml",
-        variants=["mlp64", "cnn"],
-        download__sources=[str(raw)],
-        download__files=sums,
-        train__epochs=2,
-    )
+    edit(folder / "params.yaml", download__sources=[str(raw)], download__files=sums, **changes)
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "git", "add", ".")
     run(folder, "git", "commit", "-qm", "Start")
+
+
+def reproduce(folder: Path) -> str:
+    """Run the pipeline, commit its results, and return what `dvc repro` printed."""
+    output = run(folder, "dvc", "repro")
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "-qm", "Run the pipeline")
+    return output
+
+
+@pytest.fixture(scope="session")
+def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A repository of its own with two variants, of two epochs."""
+    folder = tmp_path_factory.mktemp("clone")
+    copy_repository(folder, raw, variants=["mlp64", "cnn"], train__epochs=2)
     yield folder
     shutil.rmtree(folder)
 
@@ -105,7 +114,4 @@ def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 @pytest.fixture(scope="session")
 def reproduced(clone: Path) -> str:
     """What `dvc repro` printed in the clone; its results are committed."""
-    output = run(clone, "dvc", "repro")
-    run(clone, "git", "add", "--all")
-    run(clone, "git", "commit", "-qm", "Run the pipeline")
-    return output
+    return reproduce(clone)

@@ -61,3 +61,10 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None) 
         with pytest.raises(UserError, match=r"file.npz cannot be read .*dvc repro") as caught:
             read(path)
         assert "\n" not in str(caught.value)
+
+
+def test_arrays_of_python_objects_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    np.savez(path, objects=np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"file.npz cannot be read \(.*pickle"):
+        files.read_arrays(path)

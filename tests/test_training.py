@@ -218,3 +218,16 @@ def test_a_damaged_model_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(b"no model")
     with pytest.raises(UserError, match=r"model.keras cannot be loaded .*: run `dvc repro` to make it anew"):
         models.load(path)
+
+
+def test_a_model_that_brings_code_of_its_own_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    # Keras saves a lambda as byte-code, which has no names of this module.
+    layer = keras.layers.Lambda(lambda pixels: (__import__("os").mkdir(__import__("os").environ["MARK"]), pixels)[1])
+    keras.Sequential([keras.layers.Input((1,)), layer]).save(tmp_path / "model.keras")
+    (tmp_path / "mark").rmdir()
+    with pytest.raises(UserError, match=r"model.keras cannot be loaded"):
+        models.load(tmp_path / "model.keras")
+    assert not (tmp_path / "mark").exists()
+    keras.saving.load_model(tmp_path / "model.keras", safe_mode=False)
+    assert (tmp_path / "mark").exists(), "the file's code does nothing, so that its refusal says nothing"
