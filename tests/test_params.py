@@ -67,8 +67,8 @@ def test_the_committed_parameters_are_allowed_and_typed() -> None:
         (
             {"models__cnn__convolutions": [{"filters": 8, "kernel": 27, "pool": 3}]},
             (
-                "models.cnn.convolutions[0] has kernel 27, stride 1 and pool 3, which leave nothing of the 28x28 pixels "
-                "that reach it: kernel + stride * (pool - 1) must be at most 28"
+                "models.cnn.convolutions[0] has kernel 27, stride 1 and pool 3, which leave nothing of the 28x28 "
+                "pixels that reach it: kernel + stride * (pool - 1) must be at most 28"
             ),
         ),
         ({"variants": []}, "variants is []: it must name at least one"),
