@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check experiments bench format lock readme licenses audit s3 environment development
+.PHONY: help repro test coverage mutants check experiments bench format lock readme licenses audit s3 environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,19 @@ repro: environment ## run the pipeline: data, training, metrics and figures
 
 test: development ## run the tests
 	$(BIN)/pytest
+
+coverage: development ## run the tests, and measure which lines and branches of src/ they reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet
+	@$(BIN)/python -c "import json; totals = json.load(open('coverage.json'))['totals']; \
+		print('lines {percent_statements_covered:.1f} %, branches {percent_branches_covered:.1f} %'.format(**totals))"
+	$(BIN)/coverage report
+
+mutants: development ## change five modules in small ways, and list the changes that no test notices
+	$(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
 
 check: development ## check style, types, workflows, and that dvc.lock is of this code
 	$(BIN)/ruff check

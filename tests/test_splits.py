@@ -15,10 +15,11 @@ def test_the_parts_are_disjoint_whole_and_of_the_share_asked_for() -> None:
     assert (np.diff(validation) > 0).all()
 
 
-def test_every_digit_is_split_alike() -> None:
-    _, validation = stratified(LABELS, 0.25, seed=0)
+@pytest.mark.parametrize("fraction", [0.1, 0.25])
+def test_every_digit_is_split_alike(fraction: float) -> None:
+    _, validation = stratified(LABELS, fraction, seed=0)
     counts = np.bincount(LABELS[validation], minlength=10)
-    np.testing.assert_allclose(counts, np.bincount(LABELS) / 4, atol=1)
+    np.testing.assert_allclose(counts, np.bincount(LABELS) * fraction, atol=1)
 
 
 def test_the_seed_decides() -> None:

@@ -25,6 +25,11 @@ def test_a_confident_mistake_is_not_clipped() -> None:
     assert statistics.cross_entropy(np.array([[1000.0, 0.0]]), np.array([1])) == 1000
 
 
+def test_rows_of_unlike_size_do_not_underflow() -> None:
+    logits = np.array([[2000.0, 0.0], [0.0, 0.0]])
+    np.testing.assert_allclose(statistics.log_softmax(logits), np.array([[0, -2000], [-math.log(2)] * 2]))
+
+
 @given(st.integers(1, 10_000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
 def test_wilson_is_that_of_statsmodels(counts: tuple[int, int]) -> None:
     lower, upper = statistics.wilson(*counts)
@@ -50,6 +55,15 @@ def test_calibration_of_a_case_worked_by_hand() -> None:
     assert finer.expected_error == pytest.approx((2 * 0.425 + 0.8 + 0.1) / 4)
 
 
+def test_calibration_bins_are_open_below_and_closed_above() -> None:
+    # The last row is what rounding to float32 makes of certainty.
+    probabilities = np.array([[0.4, 0.3, 0.3], [0.25, 0.5, 0.25], [0.75, 0.25, 0], [1.0000001, 0, 0]], np.float32)
+    low, high = statistics.calibration(probabilities, np.array([0, 0, 0, 0]), bins=2).bins
+    assert (low.lower, low.upper, low.count, low.accuracy) == (0, 0.5, 2, 0.5)
+    assert (high.lower, high.upper, high.count, high.accuracy) == (0.5, 1, 2, 1)
+    assert (low.confidence, high.confidence) == pytest.approx((0.45, 0.875))
+
+
 def test_calibration_of_certainty() -> None:
     certain = np.eye(10)[LABELS]
     assert statistics.calibration(certain, LABELS, 15).expected_error == 0
@@ -64,6 +78,11 @@ def test_confusion_and_class_figures_are_those_of_scikit_learn() -> None:
     for index, figures in enumerate(statistics.per_class(table)):
         mine = (figures.precision, figures.recall, figures.f1, figures.support)
         assert mine == pytest.approx([values[index] for values in expected])
+
+
+def test_a_confusion_table_has_a_row_and_a_column_for_classes_that_do_not_occur() -> None:
+    table = statistics.confusion(np.array([0, 1]), np.array([1, 0]), 3)
+    np.testing.assert_array_equal(table, [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
 
 
 def test_a_class_never_seen_nor_predicted_has_figures_of_zero() -> None:

@@ -8,10 +8,10 @@ import difflib
 import re
 import reprlib
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -319,10 +319,11 @@ def _short(value: Any) -> str:
 def _keys_at(location: tuple[int | str, ...], section: Any) -> list[str]:
     """Return the keys that a file may have at a location."""
     for part in location:
-        if isinstance(section, type) and issubclass(section, Section):
+        if items := get_args(section):  # a list's or a mapping's
+            section = items[-1]
+        else:
             fields = {field.alias or name: field for name, field in section.model_fields.items()}
             section = fields[str(part)].annotation
-        else:  # a list's or a mapping's items
-            section = get_args(section)[-1]
-    fields = section.model_fields if isinstance(section, type) and issubclass(section, Section) else {}
-    return [field.alias or name for name, field in fields.items() if isinstance(field, FieldInfo)]
+        if NoneType in get_args(section):  # what may be null
+            section = get_args(section)[0]
+    return [field.alias or name for name, field in section.model_fields.items()]
