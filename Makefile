@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check experiments bench format lock readme environment development
+.PHONY: help repro test faults check experiments bench format lock readme environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,9 @@ repro: environment ## run the pipeline: data, training, metrics and figures
 
 test: development ## run the tests
 	$(BIN)/pytest
+
+faults: development ## run the tests of faults and of bad input with more moments and many more examples
+	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 tests/test_bad_input.py tests/test_faults_*.py
 
 check: development ## check style, types, workflows, and that dvc.lock is of this code
 	$(BIN)/ruff check

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parent.parent
+FULL = os.environ.get("DIGITS_FAULTS") == "full"  # `make faults`: more kinds, moments and examples of each fault
 IMAGES = NDArray[np.uint8]
 
 

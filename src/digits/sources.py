@@ -161,7 +161,10 @@ def _source(text: str, timeout: float, retries: int) -> Iterator[Source]:
                 yield _Tarball(archive)
     else:
         path = unquote(urlsplit(text).path) if scheme == "file" else text
-        yield _Folder(Path(path).expanduser())
+        try:
+            yield _Folder(Path(path).expanduser())
+        except RuntimeError as error:  # ~ of someone whom this machine does not know
+            raise SourceError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ class _Folder:
                 continue
             except OSError as error:
                 raise SourceError(f"cannot be read ({error.strerror})") from None
+            except ValueError as error:  # file:…%00
+                raise SourceError(f"cannot be read ({error})") from None
         raise SourceError("not in this folder, plain or as .gz" if self.path.is_dir() else "there is no such folder")
 
 
