@@ -45,18 +45,20 @@ def raw(digits: tuple[IMAGES, IMAGES], tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+ENVIRONMENT = os.environ | {  # with this environment's programs
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "COLUMNS": "200",
+    "GIT_AUTHOR_NAME": "Test",
+    "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "Test",
+    "GIT_COMMITTER_EMAIL": "test@example.org",
+}
+
+
 def run(folder: Path, *command: str, fails: bool = False) -> str:
     """Run a command in a folder with this environment's programs, and return what it printed, errors included."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "COLUMNS": "200",
-        "GIT_AUTHOR_NAME": "Test",
-        "GIT_AUTHOR_EMAIL": "test@example.org",
-        "GIT_COMMITTER_NAME": "Test",
-        "GIT_COMMITTER_EMAIL": "test@example.org",
-    }
     result = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert (result.returncode != 0) == fails, f"{' '.join(command)} exited with {result.returncode}:\n{result.stdout}"
     return str(result.stdout)
@@ -76,10 +78,8 @@ def edit(params: Path, **changes: object) -> None:
         yaml.dump(content, file)
 
 
-@pytest.fixture(scope="session")
-def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A repository of its own with the files that Git would commit here, set to the small data set and two epochs."""
-    folder = tmp_path_factory.mktemp("clone")
+def make_clone(folder: Path, raw: Path, *variants: str) -> None:
+    """Make a repository of its own with the files that Git would commit here, set to a data set and two epochs."""
     listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in listed.rstrip("\0").split("\0"):
         if (ROOT / name).is_file():
@@ -91,7 +91,7 @@ def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     }
     edit(
         folder / "params.yaml",
-        variants=["mlp64", "cnn"],
+        variants=list(variants),
         download__sources=[str(raw)],
         download__files=sums,
         train__epochs=2,
@@ -99,6 +99,13 @@ def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "git", "add", ".")
     run(folder, "git", "commit", "-qm", "Start")
+
+
+@pytest.fixture(scope="session")
+def clone(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clone as `make_clone` makes it, on the small data set."""
+    folder = tmp_path_factory.mktemp("clone")
+    make_clone(folder, raw, "mlp64", "cnn")
     yield folder
     shutil.rmtree(folder)
 

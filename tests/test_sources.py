@@ -1,4 +1,4 @@
-"""Sources against a real HTTP server on loopback, a real folder, npm, and a stand-in for it that packs real tarballs."""
+"""Sources against a real HTTP server on loopback, real folders, npm, and a stand-in for it that packs real tarballs."""
 
 import gzip
 import hashlib

@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if command == "drift":
             imported("digits.drift").check(Path())
+        elif command == "verify":
+            imported("digits.verify").check(Path())
         elif command == "experiments":
             _experiments()
         elif command == "review":
@@ -89,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         if stage in OF_A_VARIANT:
             command.add_argument("variant", help="an entry under models: in params.yaml")
     commands.add_parser("drift", help="fail if dvc.lock is of other code, parameters or results")
+    commands.add_parser("verify", help="delete damaged files of the DVC cache, so that DVC makes them anew")
     commands.add_parser("experiments", help="run experiments.yaml, and write metrics/experiments.json")
     commands.add_parser("readme", help="write the tables of README.md from metrics/ and benchmarks/")
     command = commands.add_parser("review", help="say whether a change to the results is real, in review/")
