@@ -6,7 +6,6 @@ outputs that were there afterwards with another content than an undisturbed run 
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -60,7 +59,7 @@ def main(pristine: Path, disk: Path, free: list[int]) -> None:
                     shutil.copytree(pristine / out.relative_to(folder), out, dirs_exist_ok=True)
                 else:
                     shutil.copy(pristine / out.relative_to(folder), out)
-    os.rmdir(folder / "tmp")  # noqa: PTH106  # it is an error if a temporary file was left
+    shutil.rmtree(folder / "tmp")
     assert run(folder, "git", "status", "--porcelain") == ""
 
 

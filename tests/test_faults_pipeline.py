@@ -292,16 +292,23 @@ def test_on_a_full_disk_every_stage_ends_in_one_line(pristine: Path, tmp_path: P
         if left == 0:
             assert status == 1, (stage, errors)
         if status:
-            assert re.fullmatch(r"digits: .*No space left on device.*\n", errors), (stage, left, errors)
+            # TensorFlow, which compiles by way of a temporary file, may warn that it could not write it.
+            *warnings, message = re.split(r"^(?=digits: )", errors, flags=re.MULTILINE)
+            assert re.fullmatch(r"digits: .*No space left on device: free some room, then type `dvc repro`\n", message)
+            assert "Traceback" not in errors
+            assert not "".join(warnings) or (stage.startswith("train") and left), (stage, left, errors)
 
 
 @pytest.mark.usefixtures("namespaces")
 def test_a_checkout_that_cannot_be_written_is_one_line(pristine: Path) -> None:
     mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" && exec "$@"'
-    for stage in STAGES if FULL else ["params", "compare"]:
+    # A download that is whole writes nothing.
+    for stage in [stage for stage in STAGES if stage != "download"] if FULL else ["params", "compare"]:
         words = ["python", "src", *stage.split("@")]
         output = run(pristine, *NAMESPACES, "sh", "-c", mount, str(pristine), *words, fails=True)
-        assert re.fullmatch(r"digits: .*Read-only file system\n", output), output
+        assert re.fullmatch(
+            r"digits: .*Read-only file system: the repository's folder must be one that can be written\n", output
+        )
     output = run(pristine, *NAMESPACES, "sh", "-c", mount, str(pristine), "dvc", "repro", fails=True)
     assert "Read-only file system" in output
     assert "Traceback" not in output
@@ -315,7 +322,7 @@ def test_a_name_that_is_no_word_reaches_no_shell_and_no_path(pristine: Path, tmp
     edit(folder / "params.yaml", variants=[VARIANT, name], models=models)
     output = run(folder, "dvc", "repro", fails=True)
     assert "Traceback" not in output
-    assert "digits: params.yaml: " in output or "ERROR: " in output
+    assert "digits: params.yaml: variants[1] is " in output
     run(folder, "git", "checkout", "-q", ".")
     assert run(folder, "git", "status", "--porcelain", "--ignored").count("pwned") == 0
     assert {path.name for path in tmp_path.iterdir()} == {"clone"}

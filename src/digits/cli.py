@@ -1,6 +1,7 @@
 """`digits <command>`: parses and prints, nothing else."""
 
 import argparse
+import errno
 import gc
 import sys
 from importlib import import_module
@@ -19,6 +20,11 @@ STAGES = {
     "evaluate": "test a variant at every epoch of the grid",
     "analyze": "analyse a variant's errors",
     "compare": "set the variants and the published numbers side by side",
+}
+REMEDIES = {
+    errno.ENOSPC: ": free some room, then type `dvc repro`",
+    errno.EROFS: ": the repository's folder must be one that can be written",
+    errno.EACCES: ": the repository's folder must be one that can be written",
 }
 OF_A_VARIANT = ("train", "evaluate", "analyze")
 
@@ -43,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         sys.exit(f"digits: {error}")
     except OSError as error:  # a full disk, a folder that can't be written
-        sys.exit(f"digits: {error.filename or command}: {error.strerror or error}")
+        sys.exit(f"digits: {error.filename or command}: {error.strerror or error}{REMEDIES.get(error.errno, '')}")
     except KeyboardInterrupt:
         sys.exit("digits: interrupted; `dvc repro` starts again with the stage that was running")
 
