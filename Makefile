@@ -23,7 +23,7 @@ test: development ## run the tests
 	$(BIN)/pytest
 
 faults: development ## run the tests of faults and of bad input with more moments and many more examples
-	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 tests/test_bad_input.py tests/test_faults_*.py
+	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 tests/test_sources.py tests/test_bad_input.py tests/test_faults_pipeline.py
 
 check: development ## check style, types, workflows, and that dvc.lock is of this code
 	$(BIN)/ruff check

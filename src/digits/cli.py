@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         sys.exit(f"digits: {error}")
     except OSError as error:  # a full disk, a folder that can't be written
-        sys.exit(f"digits: {error.filename or command}: {error.strerror or error}{REMEDIES.get(error.errno, '')}")
+        sys.exit(f"digits: {error.filename or command}: {error.strerror or error}{REMEDIES.get(error.errno or 0, '')}")
     except KeyboardInterrupt:
         sys.exit("digits: interrupted; `dvc repro` starts again with the stage that was running")
 
