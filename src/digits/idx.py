@@ -5,8 +5,10 @@ one for the number of dimensions, each dimension as a big-endian uint32, then th
 """
 
 import math
+import os
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,25 +35,32 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
         UserError: it is missing, is not IDX, holds another type or number of dimensions, or is longer or shorter than
             its header says.
     """
-    header = 4 + 4 * dimensions
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            return _read(file, path, dimensions)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): run `dvc repro preprocess`") from None
-    if len(content) < header:
-        raise UserError(f"{path}: {len(content)} bytes, where the IDX header alone takes {header}")
-    zeros, kind, count = struct.unpack(">HBB", content[:4])
+
+
+def _read(file: BinaryIO, path: Path, dimensions: int) -> NDArray[np.uint8]:
+    size, header = os.fstat(file.fileno()).st_size, 4 + 4 * dimensions
+    start = file.read(header)
+    if len(start) < header:
+        raise UserError(f"{path}: {len(start)} bytes, where the IDX header alone takes {header}")
+    zeros, kind, count = struct.unpack(">HBB", start[:4])
     if zeros != 0:
-        raise UserError(f"{path}: starts with the bytes {content[:2].hex()}, where an IDX file starts with 0000")
+        raise UserError(f"{path}: starts with the bytes {start[:2].hex()}, where an IDX file starts with 0000")
     if kind != UINT8:
         raise UserError(f"{path}: holds values of type 0x{kind:02x}, where unsigned bytes (0x08) are wanted")
     if count != dimensions:
         raise UserError(f"{path}: has {count} dimensions, where {dimensions} are wanted")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    shape = struct.unpack(f">{dimensions}I", start[4:])
+    if 0 in shape:
+        raise UserError(f"{path}: its header {shape} makes no values at all")
     expected = header + math.prod(shape)
-    if len(content) != expected:
-        raise UserError(f"{path}: {len(content)} bytes, where its header {shape} makes {expected}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    if size != expected:  # before the rest is read: a file of the wrong length may be of any length
+        raise UserError(f"{path}: {size} bytes, where its header {shape} makes {expected}")
+    return np.frombuffer(file.read(), np.uint8).reshape(shape)
 
 
 def read_images(path: Path) -> NDArray[np.uint8]:

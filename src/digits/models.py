@@ -122,4 +122,6 @@ def load(path: Path) -> keras.Model:
         return keras.saving.load_model(path, safe_mode=True)
     except Exception as error:  # Keras documents no narrower set
         reason: Any = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be loaded ({reason}): run `dvc repro` to make it anew") from None
+        raise UserError(
+            f"{path} cannot be loaded ({reason}): type `digits repair`, then `dvc repro`, to make it anew"
+        ) from None

@@ -10,28 +10,44 @@ import reprlib
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode
 
 from digits.errors import UserError
 from digits.idx import SIDE
 
 NPM = re.compile(r"npm:(?P<package>(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*@[0-9][0-9A-Za-z.+-]*)")
 ERRORS = "-errors"  # metrics/variants/<variant>-errors.json stands beside <variant>.json
+LONGEST = 1 << 17  # bytes of a YAML file: fifteen times the longest that is here
+LONGEST_LINE = 500  # characters of a message
+MOST_KEYS = 500  # of a mapping, those merged into it counted each time
 SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
 
 
 def _source(source: str) -> str:
     scheme = SCHEME.match(source)
     match scheme and scheme["scheme"]:
-        case "http" | "https" | "file" | None if source and not source.startswith("-"):
+        case "http" | "https" | "file" if _is_url(source):
+            return source
+        case None if source and source.isprintable() and not source.startswith("-"):
             return source
         case "npm" if NPM.fullmatch(source):
             return source
     raise PydanticCustomError("source", "it must be http(s)://…, file:…, a folder, or npm:<package>@<version>")
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return url.isprintable() and bool(parts.path if parts.scheme == "file" else parts.hostname) and parts.port != 0
+    except ValueError:  # brackets around no IPv6 address, a port over 65535
+        return False
 
 
 def _name(name: str) -> str:
@@ -239,13 +255,20 @@ def read(path: Path, kind: type[Kind]) -> Kind:
             what is allowed.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(LONGEST + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): run digits in the folder that holds it") from None
+    if len(text) > LONGEST:
+        raise UserError(f"{path}: is longer than the {LONGEST:,} bytes allowed")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    try:
+        content = yaml.load(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 at byte {error.start}") from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: {_yaml_reason(error)}") from None
+    except Exception as error:  # ruamel.yaml raises KeyError for `!!bool x`, and documents no set
+        raise UserError(f"{path}: {_line(_yaml_reason(error))}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a mapping with the keys {', '.join(kind.model_fields)}")
     try:
@@ -254,7 +277,7 @@ def read(path: Path, kind: type[Kind]) -> Kind:
         # An unknown key is most often the misspelt one that is reported missing beside it.
         first, *others = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         more = f" (and {len(others)} more)" if others else ""
-        raise UserError(f"{path}: {_reason(first, kind)}{more}") from None
+        raise UserError(f"{path}: {_line(_reason(first, kind))}{more}") from None
 
 
 def schema() -> dict[str, Any]:
@@ -262,13 +285,23 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}
 
 
+class _Constructor(SafeConstructor):
+    """ruamel.yaml's own, with an end to merge keys: each `<<: [*a, *a]` doubles `a`, time and again."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_KEYS:
+            problem = f"a mapping has more than {MOST_KEYS} keys, with all that are merged into it"
+            raise ConstructorError(None, None, problem, node.start_mark)
+
+
 def _yaml_reason(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {' '.join(str(error.problem).split())}"
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     if isinstance(error, RecursionError):
         return "is nested too deeply"
-    return f"is not valid YAML: {' '.join(str(error).split())}"
+    return f"is not valid YAML: {error}"
 
 
 def _reason(error: ErrorDetails, kind_of_file: type[Section]) -> str:
@@ -312,8 +345,21 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     return key
 
 
+def _line(text: str) -> str:
+    """Return a text, with what a file has in it, as one printable line of bounded length."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(line.split())[:LONGEST_LINE]
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 2  # at six, the default, aliases of aliases make a text without end
+
+
 def _short(value: Any) -> str:
-    return reprlib.repr(value)
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # `0x` and thousands of digits, for which Python writes no decimal number
+        return "a number too long to be shown"
 
 
 def _keys_at(location: tuple[int | str, ...], section: Any) -> list[str]:

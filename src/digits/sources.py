@@ -2,18 +2,20 @@
 
 import gzip
 import hashlib
+import http.client
 import io
 import shutil
+import socket
 import subprocess
 import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
@@ -146,10 +148,11 @@ def _source(text: str, timeout: float, retries: int) -> Iterator[Source]:
                 respect_retry_after_header=False,
                 raise_on_status=False,
             )
-            session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
-            session.mount("https://", requests.adapters.HTTPAdapter(max_retries=retry))
+            adapter = _Adapter(max_retries=retry)
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
             session.max_redirects = 5
-            yield _Mirror(session, text.rstrip("/") + "/", timeout)
+            yield _Mirror(session, adapter, text.rstrip("/") + "/", timeout)
     elif scheme == "npm":
         with tempfile.TemporaryDirectory(prefix="digits-") as folder:
             try:
@@ -161,7 +164,10 @@ def _source(text: str, timeout: float, retries: int) -> Iterator[Source]:
                 yield _Tarball(archive)
     else:
         path = unquote(urlsplit(text).path) if scheme == "file" else text
-        yield _Folder(Path(path).expanduser())
+        try:
+            yield _Folder(Path(path).expanduser())
+        except RuntimeError as error:  # ~ of someone whom this machine does not know
+            raise SourceError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -176,17 +182,63 @@ class _Folder:
                 continue
             except OSError as error:
                 raise SourceError(f"cannot be read ({error.strerror})") from None
+            except ValueError as error:  # file:…%00
+                raise SourceError(f"cannot be read ({error})") from None
         raise SourceError("not in this folder, plain or as .gz" if self.path.is_dir() else "there is no such folder")
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Gives an answer up at a deadline, however slowly its header or its body trickles in.
+
+    The timeout of requests is for each wait for more bytes, of which there may be millions.
+    """
+
+    deadline = 0.0  # of time.monotonic()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        adapter = self
+
+        class Response(http.client.HTTPResponse):
+            def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+                super().__init__(sock, *args, **kwargs)
+                self.fp = io.BufferedReader(_Timed(self.fp.detach(), sock, adapter))
+
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        kind = type(pool).ConnectionCls
+        pool.ConnectionCls = type(kind.__name__, (kind,), {"response_class": Response})
+        return pool
+
+
+class _Timed(io.RawIOBase):
+    """What a socket receives, until an adapter's deadline."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, adapter: _Adapter) -> None:
+        self._raw, self._socket, self._adapter = raw, sock, adapter
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        left = self._adapter.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 @dataclass(frozen=True)
 class _Mirror:
     session: requests.Session
+    adapter: _Adapter
     base: str
     timeout: float
 
     def open(self, name: str) -> io.BufferedReader:
-        deadline = time.monotonic() + self.timeout
+        self.adapter.deadline = time.monotonic() + self.timeout
         try:
             for suffix in (".gz", ""):
                 response = self.session.get(urljoin(self.base, name + suffix), stream=True, timeout=self.timeout)
@@ -194,15 +246,20 @@ class _Mirror:
                     break
             response.raise_for_status()
         except requests.RequestException as error:
-            raise SourceError(_http_reason(error)) from None
-        return io.BufferedReader(_Body(response, deadline, self.timeout))
+            raise SourceError(self.reason(error)) from None
+        return io.BufferedReader(_Body(response, self.reason))
+
+    def reason(self, error: requests.RequestException) -> str:
+        if time.monotonic() >= self.adapter.deadline:
+            return f"not whole after {self.timeout:g} s (download.timeout)"
+        return _http_reason(error)
 
 
 class _Body(io.RawIOBase):
-    """The body of a response, given up at a deadline however slowly it trickles in."""
+    """The body of a response, whose failures are those of a source."""
 
-    def __init__(self, response: requests.Response, deadline: float, timeout: float) -> None:
-        self._response, self._deadline, self._timeout = response, deadline, timeout
+    def __init__(self, response: requests.Response, reason: Callable[[requests.RequestException], str]) -> None:
+        self._response, self._reason = response, reason
         self._chunks = response.iter_content(CHUNK)
         self._left = b""
 
@@ -210,13 +267,11 @@ class _Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        if time.monotonic() > self._deadline:
-            raise SourceError(f"not whole after {self._timeout:g} s (download.timeout)")
         if not self._left:
             try:
                 self._left = next(self._chunks, b"")
             except requests.RequestException as error:
-                raise SourceError(_http_reason(error)) from None
+                raise SourceError(self._reason(error)) from None
         chunk, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
         buffer[: len(chunk)] = chunk
         return len(chunk)
@@ -230,8 +285,6 @@ def _http_reason(error: requests.RequestException) -> str:
     match error:
         case requests.HTTPError(response=requests.Response() as response):
             return f"the server answered {response.status_code} {response.reason}"
-        case requests.Timeout():
-            return "timed out"
         case requests.TooManyRedirects():
             return "redirected in a loop"
         case requests.ConnectionError() if "NameResolutionError" in str(error):
@@ -269,9 +322,10 @@ class _Tarball:
         # Members are read, never unpacked to disk: whatever paths the archive holds, it writes nowhere.
         try:
             for member in self.archive.getmembers():
-                if PurePosixPath(member.name).name in (name, f"{name}.gz"):
+                # isfile: no folder, and no link, whose target may be missing
+                if member.isfile() and PurePosixPath(member.name).name in (name, f"{name}.gz"):
                     content = self.archive.extractfile(member)
-                    if isinstance(content, io.BufferedReader):  # it is a file, no folder
+                    if isinstance(content, io.BufferedReader):
                         return content
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise SourceError(f"the package's tarball is damaged ({error})") from None

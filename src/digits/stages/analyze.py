@@ -11,6 +11,7 @@ HEADER = ("index", "label", "predicted", "probability_predicted", "probability_l
 
 def run(variant: str) -> None:
     settings = params.load(paths.PARAMS)
+    settings.model(variant)  # a name without an entry may be no name, but a path
     out = paths.Variant(variant)
     test = read_arrays(paths.TEST)
     images, labels = test["images"], test["labels"]

@@ -16,6 +16,7 @@ HEADER = ("epoch", "loss", "accuracy", "confidence_right", "confidence_wrong", "
 def run(variant: str) -> None:
     settings = params.load(paths.PARAMS)
     out, bins = paths.Variant(variant), settings.evaluate.calibration_bins
+    settings.model(variant)  # a name without an entry may be no name, but a path
     pin_threads(settings.train.threads)
 
     test = read_arrays(paths.TEST)

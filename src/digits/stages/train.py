@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from digits import models, params, paths, training
 from digits.backend import pin_threads
-from digits.files import csv_line, read_arrays, write_arrays
+from digits.files import csv_line, read_arrays, replacing, write_arrays
 
 
 def run(variant: str) -> None:
@@ -47,7 +47,8 @@ def run(variant: str) -> None:
             if progress.disable:
                 print(f"{variant} epoch {result.epoch}/{section.epochs}: {figures}", flush=True)
 
-    out.summary.write_text(models.summary(model), encoding="utf-8")
+    with replacing(out.summary) as temporary:
+        temporary.write_text(models.summary(model), encoding="utf-8")
     models.save(model, out.model)
     stacked = {path: np.stack([weights[path] for weights in kept]) for path in kept[0]}
     write_arrays(out.weights, epochs=np.array(grid, np.int64), **stacked)
