@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check experiments bench format lock readme environment development
+.PHONY: help repro test check experiments bench format lock readme cluster environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,6 +58,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --pytho
 lock: development ## bring requirements*.txt up to date with pyproject.toml
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(LOCK) --extra cluster --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-cluster.txt
+
+cluster: environment ## add what `digits sweep` needs
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-cluster.txt
 
 # A copy of the lock is put into the environment once all of it is installed. It is compared by content: times mean nothing
 # in a fresh clone. pip compiles to byte-code, even where PYTHONDONTWRITEBYTECODE is set: TensorFlow starts 7 s sooner for it.
