@@ -44,9 +44,9 @@ def raw(digits: tuple[IMAGES, IMAGES], tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def run(folder: Path, *command: str, fails: bool = False) -> str:
-    """Run a command in a folder with this environment's programs, and return what it printed, errors included."""
-    environment = os.environ | {
+def environment() -> dict[str, str]:
+    """This environment with its programs on the PATH, and a name for Git."""
+    return os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "200",
         "GIT_AUTHOR_NAME": "Test",
@@ -54,8 +54,12 @@ def run(folder: Path, *command: str, fails: bool = False) -> str:
         "GIT_COMMITTER_NAME": "Test",
         "GIT_COMMITTER_EMAIL": "test@example.org",
     }
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> str:
+    """Run a command in a folder with this environment's programs, and return what it printed, errors included."""
     result = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert (result.returncode != 0) == fails, f"{' '.join(command)} exited with {result.returncode}:\n{result.stdout}"
     return str(result.stdout)
