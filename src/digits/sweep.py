@@ -1,6 +1,7 @@
 """A sweep: the product of a grid of parameters, each trial a DVC experiment, spread over a Dask cluster."""
 
 import hashlib
+import logging
 import re
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 from dask.system import CPU_COUNT
 from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed.utils import silence_logging_cmgr
 from dvc.exceptions import DvcException
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
@@ -202,7 +204,7 @@ def _client(sweep: Sweep, source: Source) -> Iterator[Client]:
             memory_limit=None,
             dashboard_address=None,
             local_directory=str(scratch),
-            silence_logs="CRITICAL",
+            preload=[worker.__name__],
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -214,7 +216,11 @@ def _run_all(sweep: Sweep, source: Source, missing: Sequence[Trial]) -> tuple[in
     failed: dict[str, str] = {}
     ran = ended = 0
     left = "the same command runs the rest"
-    with _client(sweep, source) as client, _Progress(len(sweep.trials), len(missing)) as progress:
+    with (
+        silence_logging_cmgr(logging.CRITICAL + 1),  # what Dask says, with tracebacks, is said here in a line
+        _client(sweep, source) as client,
+        _Progress(len(sweep.trials), len(missing)) as progress,
+    ):
         # The key is the trial's: a cluster runs it once, even where two ask for it.
         futures = {
             client.submit(worker.run, trial, source, key=f"{trial.name}@{source.commit}"): trial for trial in missing

@@ -3,6 +3,7 @@
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGKILL
 
 from distributed import get_worker
 
@@ -78,7 +78,7 @@ class Slot:
         """End all that runs here, and remove the clone."""
         if self.server is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self.server.pid, SIGKILL)
+                os.killpg(self.server.pid, signal.SIGKILL)
             self.server.communicate()
             shutil.rmtree(Path(self.socket).parent, ignore_errors=True)
             self.server = None
@@ -139,6 +139,11 @@ def run(trial: Trial, source: Source) -> Outcome:
         slot.folder.mkdir(exist_ok=True)
         _slots[thread] = slot
     return slot.run(trial)
+
+
+def dask_setup(_: object) -> None:
+    """Leave Ctrl-C, which a terminal sends to the workers, too, to the sweep that started them: Dask's hook."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class NoLongerWantedError(Exception):
