@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test coverage mutants faults check experiments bench format lock readme licenses audit s3 environment development
+.PHONY: help repro test coverage mutants faults check experiments bench format lock readme licenses audit s3 cluster environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -75,9 +75,13 @@ lock: development ## bring requirements*.txt up to date with pyproject.toml
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 	$(LOCK) --extra s3 --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-s3.txt
+	$(LOCK) --extra cluster --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-cluster.txt
 
 s3: environment ## add what DVC needs for storage on S3
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-s3.txt
+
+cluster: environment ## add what `digits sweep` needs
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-cluster.txt
 
 audit: development ## ask the advisory database about every locked package (needs the internet)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
@@ -89,7 +93,7 @@ licenses: development ## list the licence of every locked package: docs/licenses
 	printf 'installs says of itself. `namex` says nothing; the licence file in it is that of Apache 2.0.\n' && \
 	printf '\n## To run the pipeline (requirements.txt)\n\n' && \
 	$(LICENSES) $(call names,requirements.txt) && \
-	printf '\n## To develop it, and for storage on S3 (requirements-dev.txt)\n\n' && \
+	printf '\n## To develop it, for storage on S3 and for sweeps (requirements-dev.txt)\n\n' && \
 	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
 
 # A copy of the lock is put into the environment once all of it is installed. It is compared by content: times mean nothing

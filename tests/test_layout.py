@@ -61,7 +61,7 @@ def test_packages_hold_no_code_of_their_own() -> None:
 
 def test_the_library_imports_no_stage_no_path_and_no_command_line() -> None:
     paths, cli, stages = PACKAGE / "paths.py", PACKAGE / "cli.py", set((PACKAGE / "stages").glob("*.py"))
-    of_a_repository = {PACKAGE / f"{name}.py" for name in ("review", "experiments")}
+    of_a_repository = {PACKAGE / f"{name}.py" for name in ("review", "experiments", "sweep", "trial")}
     library = set(PACKAGE.glob("*.py")) - {cli}
     forbidden = {
         path.name: imported_modules(path) & ({cli, *stages} if path in of_a_repository else {cli, paths, *stages})
@@ -92,7 +92,13 @@ def test_every_default_variant_is_an_artifact() -> None:
 
 
 def test_the_locks_have_hashes_and_name_no_host() -> None:
-    for name, least in (("requirements.txt", 100), ("requirements-s3.txt", 5), ("requirements-dev.txt", 150)):
+    locks = (
+        ("requirements.txt", 100),
+        ("requirements-s3.txt", 5),
+        ("requirements-cluster.txt", 5),
+        ("requirements-dev.txt", 150),
+    )
+    for name, least in locks:
         text = (ROOT / name).read_text("utf-8")
         assert "://" not in text
         pinned = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]

@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
             _experiments()
         elif command == "review":
             _review(**given)
+        elif command == "sweep":
+            _sweep(**given)
         elif command == "readme":
             imported("digits.readme").update(paths.README, Path())
         else:
@@ -87,6 +89,22 @@ def _review(base: str, head: str | None, *, fail_if_worse: bool) -> None:
         sys.exit(1)
 
 
+def _sweep(
+    settings: list[str], name: str, address: str | None, workers: int | None, git_remote: str | None, *, no_cache: bool
+) -> None:
+    try:
+        sweep = imported("digits.sweep")
+    except ModuleNotFoundError as error:
+        raise UserError(f"sweep needs {error.name}: type `make cluster`") from None
+    standings = imported("digits.standings")
+    trials = sweep.grid(settings, name)
+    result = sweep.run(sweep.Sweep(Path(), trials, address, workers, git_remote, pull_cache=not no_cache))
+    if result.scores:
+        print(standings.write(trials, result.scores, sweep.FOLDER / name))
+    if result.failed:
+        raise UserError(f"{len(result.failed)} of {len(trials)} trials failed; what each printed last stands above")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="digits", description="Work on the pipeline; `dvc repro` runs the stages needed."
@@ -104,4 +122,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("base", nargs="?", default="main", help="branch, tag, commit or experiment (default: main)")
     command.add_argument("--head", metavar="REV", help="likewise, instead of the workspace")
     command.add_argument("--fail-if-worse", action="store_true", help="exit 1 if a variant is significantly worse")
+    command = commands.add_parser("sweep", help="run a grid of experiments on a Dask cluster: docs/sweeps.md")
+    command.add_argument(
+        "-S",
+        "--set-param",
+        dest="settings",
+        action="append",
+        required=True,
+        metavar="[FILE:]KEY=VALUES",
+        help="as for `dvc exp run --queue`: train.seed=0,1,2",
+    )
+    command.add_argument("--name", default="sweep", metavar="PREFIX", help="of the experiments' names (default: sweep)")
+    command.add_argument("--address", help="of a Dask scheduler, tcp://host:port; else workers on this machine")
+    command.add_argument("--workers", type=int, metavar="N", help="on this machine (default: cores / train.threads)")
+    command.add_argument(
+        "--git-remote", metavar="NAME", help="that carries clones and experiments (default: origin with --address)"
+    )
+    command.add_argument(
+        "--no-cache", action="store_true", help="bring no models and predictions here, as in dvc exp pull"
+    )
     return parser

@@ -17,4 +17,10 @@ def opened(root: Path) -> Iterator[Repo]:
         with Repo(str(root)) as repo:
             yield repo
     except DvcException as error:  # locked by another process, a mistake in dvc.yaml, ...
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(_message(error)) from None
+
+
+def _message(error: BaseException) -> str:
+    """Return in one line what DVC says, and what it says of the causes."""
+    text = " ".join(str(error).split())
+    return f"{text}: {_message(error.__cause__)}" if error.__cause__ else text
