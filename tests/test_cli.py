@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from digits import cli
+from digits import cli, experiments, paths
+from digits.files import read_json
 
 
 def test_help_lists_the_stages_and_starts_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +42,28 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert result.stderr.startswith("digits: ")
     assert result.stderr.count("\n") == 1
     assert "Is a directory" in result.stderr
+
+
+def test_an_interrupted_command_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "imported", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["drift"])
+    assert caught.value.code == "digits: interrupted; `dvc repro` starts again with the stage that was running"
+
+
+def test_experiments_are_run_and_their_results_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (paths.EXPERIMENTS, paths.PUBLISHED):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text((ROOT / path).read_text("utf-8"), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiments, "run", lambda root, wanted: f"commit of {len(wanted.experiments)}")
+    monkeypatch.setattr(experiments, "results", lambda root, wanted, source, commit: {"run on": commit})
+    cli.main(["experiments"])
+    count = len(experiments.load(paths.EXPERIMENTS).experiments)
+    assert read_json(paths.EXPERIMENT_METRICS) == {"run on": f"commit of {count}"}
 
 
 def test_without_the_environment_the_line_says_what_to_type(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from digits.errors import UserError
 from digits.experiments import Reference, _number
 from digits.files import read_json
 from digits.published import Number, Published
+from digits.revisions import Revision
 
 WANTED = experiments.load(ROOT / "experiments.yaml")
 PUBLISHED = params.read(ROOT / "data/published.yaml", Published)
@@ -107,3 +109,49 @@ def test_a_reference_to_no_number_of_a_curve_is_one_line(quantity: str) -> None:
 def test_a_point_that_a_run_does_not_have_is_one_line() -> None:
     with pytest.raises(UserError, match="'accuracy' is at no epoch of the grid"):
         _number(NUMBER, None, [{}])
+
+
+@pytest.fixture
+def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program `dvc` ahead on the PATH that logs what it is asked; returns the path of that log."""
+    program = tmp_path / "dvc"
+    program.write_text('#!/bin/sh\necho "$@" >> "$0.log"\ncase "$*" in "$FAILS") exit 3;; esac\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAILS", "")
+    monkeypatch.setattr(experiments, "resolve", lambda root, name: Revision(root, name, "c0ffee"))
+    monkeypatch.setattr(experiments, "_known", lambda root, commit: {"wide-1": commit})
+    return tmp_path / "dvc.log"
+
+
+WIDE = experiments.Experiments.model_validate(
+    {"seeds": [0, 1], "experiments": {"wide": {"says": "wide", "set": ["models.mlp64.units=[256]"], "numbers": []}}}
+)
+
+
+def test_only_what_was_not_run_on_this_commit_is_queued_and_then_run(dvc: Path, tmp_path: Path) -> None:
+    assert experiments.run(tmp_path, WIDE) == "c0ffee"
+    assert dvc.read_text("utf-8").splitlines() == [
+        "exp run --queue --name wide-0 -S models.mlp64.units=[256] -S train.seed=0",
+        "exp run --run-all",
+    ]
+
+
+def test_a_failing_run_is_one_line(dvc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAILS", "exp run --run-all")
+    with pytest.raises(UserError, match=r"^`dvc exp run --run-all` exited with 3; its own message stands above$"):
+        experiments.run(tmp_path, WIDE)
+
+
+def test_an_interrupted_run_stops_the_workers(dvc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = experiments._dvc
+
+    def interrupted(root: Path, *words: str) -> None:
+        asked(root, *words)
+        if "--run-all" in words:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "_dvc", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run(tmp_path, WIDE)
+    assert dvc.read_text("utf-8").splitlines()[-1] == "queue stop --kill"

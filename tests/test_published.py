@@ -6,6 +6,7 @@ from conftest import ROOT
 from digits import params, published
 from digits.errors import UserError
 from digits.published import Claim, Metric, Number, Point
+from digits.stages import compare
 
 CURVES: published.Curves = {
     ("mlp64", "test"): {
@@ -101,3 +102,17 @@ def test_the_committed_file_is_allowed_and_asks_for_one_thing_a_number() -> None
     source = params.read(ROOT / "data/published.yaml", published.Published)
     assert all((number.curve is None) != (number.metric is None) for number in source.numbers)
     assert {number.report for number in source.numbers} == {"A", "B"}
+
+
+def test_a_protocol_is_told_in_words() -> None:
+    settings = params.load(ROOT / "params.yaml")
+    layer = params.Convolution(filters=8, kernel=5, pool=2)
+    model = settings.models["cnn-large"].model_copy(update={"convolutions": [layer]})
+    told = compare._protocol(settings.model_copy(update={"models": {"pooled": model}}), "pooled")
+    assert told == (
+        "convolution 5x5 stride 1 to 8, pool 2, dropout 0.4, dense 256 ReLU, softmax; pixels from 0 to 1; "
+        "adam 0.003 times 0.9 each epoch, batch 128, weights averaged with momentum 0.998; "
+        "all training images trained on; each training image shifted by at most 1 pixels; "
+        "rotated by at most 10 degrees, zoomed by 10%, sheared by 0.1; "
+        "one run of 30 epochs from scratch, seed 0, measured after each epoch"
+    )

@@ -186,6 +186,12 @@ def test_the_learning_rate_decays_by_the_step() -> None:
     assert float(optimizer.learning_rate) == pytest.approx(0.004 * 0.9**2)
 
 
+def test_a_pool_shrinks_what_a_convolution_gives() -> None:
+    layer = params.Convolution(filters=3, kernel=5, pool=2)
+    model = models.build(PARAMS.models["cnn"].model_copy(update={"convolutions": [layer], "units": []}), seed=0)
+    assert model.get_layer("pool1").output.shape == (None, 12, 12, 3)
+
+
 def test_a_saved_model_takes_raw_pixels_and_gives_probabilities(data: tuple[IMAGES, IMAGES], tmp_path: Path) -> None:
     spec = PARAMS.model("cnn")
     model = models.build(spec, seed=0)
