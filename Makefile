@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check experiments bench format lock readme cluster environment development
+.PHONY: help repro test check experiments bench format lock hosts readme cluster environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,6 +48,10 @@ bench: environment ## measure time and memory, beside other libraries: benchmark
 		echo '*' > $(PEERS)/.dvcignore && \
 		cp benchmarks/requirements.txt $(PEERS)/benchmarks.txt; }
 	$(PEERS)/bin/python benchmarks/run.py
+
+# As root, a host is a network namespace with an address of its own. Needs the data in the DVC cache.
+hosts: development ## show a sweep on three hosts, one of which dies: benchmarks/sweep.json
+	$(BIN)/python benchmarks/sweep.py hosts
 
 readme: environment ## write the tables of README.md from metrics/ and benchmarks/
 	$(BIN)/digits readme

@@ -104,16 +104,19 @@ def run(sweep: Sweep) -> Result:
         UserError: the workspace is not that of a commit, the commit is not at the Git remote, the scheduler can't be
             reached or has gone, or the user has had enough; the next call runs what is missing.
     """
-    source, remote = _source(sweep)
-    known = _experiments(sweep.root, remote, source)
-    missing = [trial for trial in sweep.trials if trial.name not in known]
-    print(
-        f"{len(sweep.trials)} trials on {source.commit[:10]}, of which {len(sweep.trials) - len(missing)} have been run"
-    )
-    ran, failed = _run_all(sweep, source, missing) if missing else (0, {})
-    _pull(sweep, source, remote, failed)
-    done = {trial.name: scores(sweep.root, source.ref(trial)) for trial in sweep.trials if trial.name not in failed}
-    return Result(source.commit, done, ran, failed)
+    try:
+        source, remote = _source(sweep)
+        known = _experiments(sweep.root, remote, source)
+        missing = [trial for trial in sweep.trials if trial.name not in known]
+        print(
+            f"{len(sweep.trials)} trials on {source.commit[:10]}, of which {len(sweep.trials) - len(missing)} have been run"
+        )
+        ran, failed = _run_all(sweep, source, missing) if missing else (0, {})
+        _pull(sweep, source, remote, failed)
+        done = {trial.name: scores(sweep.root, source.ref(trial)) for trial in sweep.trials if trial.name not in failed}
+        return Result(source.commit, done, ran, failed)
+    except KeyboardInterrupt:
+        raise UserError("interrupted: the same command runs the rest") from None
 
 
 def _source(sweep: Sweep) -> tuple[Source, str | None]:
@@ -133,10 +136,8 @@ def _source(sweep: Sweep) -> tuple[Source, str | None]:
         url = str((root / url).resolve())
     with opened(root) as repo:
         cache = None if remote else str(repo.cache.local_cache_dir)
-    author = re.fullmatch(r"(.*) <(.*)> .*\n", git(root, "var", "GIT_AUTHOR_IDENT"))
-    if author is None:
-        raise UserError("Git has no name for the author of experiments: type `git config user.name` and `user.email`")
-    return Source(url, commit, cache, (author[1], author[2]), _threads(sweep)), remote
+    name, _, address = git(root, "var", "GIT_AUTHOR_IDENT").rpartition(">")[0].partition(" <")
+    return Source(url, commit, cache, (name, address), _threads(sweep)), remote
 
 
 def _check_keys(sweep: Sweep) -> None:
