@@ -92,10 +92,10 @@ def test_every_default_variant_is_an_artifact() -> None:
 
 
 def test_the_locks_have_hashes_and_name_no_host() -> None:
-    for name in ("requirements.txt", "requirements-cluster.txt", "requirements-dev.txt"):
+    for name, least in (("requirements.txt", 100), ("requirements-cluster.txt", 5), ("requirements-dev.txt", 100)):
         text = (ROOT / name).read_text("utf-8")
         assert "://" not in text
         pinned = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
-        assert len(pinned) > 100
+        assert len(pinned) > least
         assert all("==" in line and line.endswith("\\") for line in pinned)
         assert text.count("--hash=sha256:") >= len(pinned)
