@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test coverage mutants faults check experiments bench format lock readme licenses audit s3 cluster environment development
+.PHONY: help repro test coverage mutants faults hosts check experiments bench format lock readme licenses audit s3 cluster environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -65,6 +65,10 @@ bench: environment ## measure time and memory, beside other libraries: benchmark
 		echo '*' > $(PEERS)/.dvcignore && \
 		cp benchmarks/requirements.txt $(PEERS)/benchmarks.txt; }
 	$(PEERS)/bin/python benchmarks/run.py
+
+# As root, a host is a network namespace with an address of its own. Needs the data in the DVC cache.
+hosts: development ## show a sweep on three hosts, one of which dies: benchmarks/sweep.json
+	$(BIN)/python benchmarks/sweep.py hosts
 
 readme: environment ## write the tables of README.md from metrics/ and benchmarks/
 	$(BIN)/digits readme

@@ -65,6 +65,8 @@ def run(folder: Path, *command: str, **environment: str) -> str:
 def repository(folder: Path, cache: Path) -> Path:
     """Clone this repository's HEAD, with the data of a DVC cache in one of its own, and return the folder."""
     run(folder.parent, "git", "clone", "--quiet", str(ROOT), str(folder))
+    run(folder, "git", "config", "user.name", "Digits")
+    run(folder, "git", "config", "user.email", "digits@example.org")
     run(folder, "dvc", "remote", "add", "--local", "data", str(cache))
     run(folder, "dvc", "fetch", "--quiet", "--remote", "data", "download", "preprocess", "neighbors")
     run(folder, "dvc", "remote", "remove", "--local", "data")

@@ -211,10 +211,14 @@ class Cluster:
         options = ("--no-nanny", "--no-dashboard", "--nthreads", "1", "--local-directory", str(self.folder / name))
         self.start("worker", self.address, "--name", name, *options, name=name)
 
-    def trains(self, name: str) -> bool:
-        """Tell whether a worker is at the stage that trains."""
+    def trains(self, name: str, since: float = 0) -> bool:
+        """Tell whether a worker has come to the stage that trains, since a time."""
         logs = list((self.folder / name).glob("dask-scratch-space/*/trials-*/log"))
-        return any("Running stage 'train@mlp64'" in log.read_text("utf-8", "replace") for log in logs)
+        return any(
+            "Running stage 'train@mlp64'" in log.read_text("utf-8", "replace")
+            for log in logs
+            if log.stat().st_mtime > since
+        )
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()
@@ -293,25 +297,22 @@ def test_a_cluster_runs_each_trial_once_though_a_worker_dies(submitting: Path, c
     output = run(submitting, "digits", "sweep", "--address", cluster.address, *GRID, fails=True)
     assert re.fullmatch(r"digits: commit \w+ is on no branch of origin, .*: `git push` it first\n", output)
 
-
-def test_the_scheduler_going_away_ends_the_sweep_with_one_line(submitting: Path, cluster: Cluster) -> None:
-    cluster.add_worker("a")
+    # The scheduler goes away, which a line says.
+    run(submitting, "git", "checkout", "-q", "HEAD~")
+    start = time.time()
     with subprocess.Popen(
-        ["digits", "sweep", "--address", cluster.address, *GRID],
+        ["digits", "sweep", "--address", cluster.address, *GRID, "--name", "other"],
         cwd=submitting,
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     ) as sweeping:
-        wait(lambda: cluster.trains("a"), "worker a gets no trial")
+        wait(lambda: cluster.trains("b", since=start), "worker b gets no trial")
         cluster.kill("scheduler")
         errors = sweeping.communicate(timeout=60)[1]
     assert sweeping.returncode == 1
-    assert errors.splitlines()[-1] == (
-        "digits: the scheduler has gone, after 0 of 4 trials: the same command runs the rest"
-    )
-    assert "Traceback" not in errors
+    assert errors == "digits: the scheduler has gone, after 0 of 4 trials: the same command runs the rest\n"
 
 
 def test_on_one_machine_an_interrupted_sweep_goes_on_where_it_was(baseline: Path, alone: str) -> None:
@@ -355,6 +356,10 @@ def test_mistakes_that_stop_a_sweep_are_one_line(baseline: Path) -> None:
     for options, message in [
         (["-S", "train.sed=1,2"], "params.yaml: train.sed=1: Could not override 'train.sed'"),
         (["-S", "nowhere.yaml:a=1"], "nowhere.yaml: No such file or directory"),
+        (
+            [*GRID, "--git-remote", "nowhere"],
+            "`git ls-remote --heads --tags nowhere`: fatal: 'nowhere' does not appear",
+        ),
     ]:
         output = run(baseline, "digits", "sweep", *options, fails=True)
         assert output.startswith(f"digits: {message}")
@@ -363,10 +368,3 @@ def test_mistakes_that_stop_a_sweep_are_one_line(baseline: Path) -> None:
     output = run(baseline, "digits", "sweep", *GRID, fails=True)
     assert output == "digits: params.yaml is not as committed: a sweep runs a commit, so commit or stash it first\n"
     run(baseline, "git", "checkout", "-q", ".")
-
-
-def test_a_cluster_that_is_not_there_is_one_line(baseline: Path) -> None:
-    output = run(
-        baseline, "digits", "sweep", "--address", "tcp://127.0.0.1:9", "--git-remote", "nowhere", *GRID, fails=True
-    )
-    assert output.startswith("digits: `git ")

@@ -91,9 +91,7 @@ def _name(prefix: str, settings: tuple[str, ...]) -> str:
 class Result:
     """What a sweep came to."""
 
-    commit: str  # the baseline
     scores: dict[str, dict[str, Score]]  # by trial and variant
-    ran: int
     failed: dict[str, str]  # the last lines of each failed trial's log
 
 
@@ -104,16 +102,18 @@ def run(sweep: Sweep) -> Result:
         UserError: the workspace is not that of a commit, the commit is not at the Git remote, the scheduler can't be
             reached or has gone, or the user has had enough; the next call runs what is missing.
     """
-    source, remote = _source(sweep)
-    known = _experiments(sweep.root, remote, source)
-    missing = [trial for trial in sweep.trials if trial.name not in known]
-    print(
-        f"{len(sweep.trials)} trials on {source.commit[:10]}, of which {len(sweep.trials) - len(missing)} have been run"
-    )
-    ran, failed = _run_all(sweep, source, missing) if missing else (0, {})
-    _pull(sweep, source, remote, failed)
-    done = {trial.name: scores(sweep.root, source.ref(trial)) for trial in sweep.trials if trial.name not in failed}
-    return Result(source.commit, done, ran, failed)
+    try:
+        source, remote = _source(sweep)
+        known = _experiments(sweep.root, remote, source)
+        missing = [trial for trial in sweep.trials if trial.name not in known]
+        every, there = len(sweep.trials), len(sweep.trials) - len(missing)
+        print(f"{every} trials on {source.commit[:10]}, of which {there} have been run", flush=True)
+        failed = _run_all(sweep, source, missing) if missing else {}
+        _pull(sweep, source, remote, failed)
+        done = {trial.name: scores(sweep.root, source.ref(trial)) for trial in sweep.trials if trial.name not in failed}
+        return Result(done, failed)
+    except KeyboardInterrupt:
+        raise UserError("interrupted: the same command runs the rest") from None
 
 
 def _source(sweep: Sweep) -> tuple[Source, str | None]:
@@ -133,10 +133,8 @@ def _source(sweep: Sweep) -> tuple[Source, str | None]:
         url = str((root / url).resolve())
     with opened(root) as repo:
         cache = None if remote else str(repo.cache.local_cache_dir)
-    author = re.fullmatch(r"(.*) <(.*)> .*\n", git(root, "var", "GIT_AUTHOR_IDENT"))
-    if author is None:
-        raise UserError("Git has no name for the author of experiments: type `git config user.name` and `user.email`")
-    return Source(url, commit, cache, (author[1], author[2]), _threads(sweep)), remote
+    name, _, address = git(root, "var", "GIT_AUTHOR_IDENT").rpartition(">")[0].partition(" <")
+    return Source(url, commit, cache, (name, address), _threads(sweep)), remote
 
 
 def _check_keys(sweep: Sweep) -> None:
@@ -187,7 +185,7 @@ def _experiments(root: Path, remote: str | None, source: Source) -> set[str]:
 def _client(sweep: Sweep, source: Source) -> Iterator[Client]:
     if sweep.address:
         try:
-            client = Client(sweep.address)
+            client = Client(sweep.address, timeout="10s")
         except (OSError, ValueError) as error:
             raise UserError(f"--address {sweep.address}: no Dask scheduler answers there ({error})") from None
         with client:
@@ -211,10 +209,10 @@ def _client(sweep: Sweep, source: Source) -> Iterator[Client]:
         yield client
 
 
-def _run_all(sweep: Sweep, source: Source, missing: Sequence[Trial]) -> tuple[int, dict[str, str]]:
-    """Run trials on the cluster, and return how many have run and what failed."""
+def _run_all(sweep: Sweep, source: Source, missing: Sequence[Trial]) -> dict[str, str]:
+    """Run trials on the cluster, and return the last lines of those that failed, by name."""
     failed: dict[str, str] = {}
-    ran = ended = 0
+    ended = 0
     left = "the same command runs the rest"
     with (
         silence_logging_cmgr(logging.CRITICAL + 1),  # what Dask says, with tracebacks, is said here in a line
@@ -239,7 +237,6 @@ def _run_all(sweep: Sweep, source: Source, missing: Sequence[Trial]) -> tuple[in
                 except Exception as error:  # on the worker, before or after the trial
                     outcome = worker.Outcome(name, "", 0, ran=True, error=f"{type(error).__name__}: {error}")
                 ended += 1
-                ran += outcome.ran
                 if outcome.error:
                     failed[name] = outcome.error
                 progress.update(outcome)
@@ -247,7 +244,7 @@ def _run_all(sweep: Sweep, source: Source, missing: Sequence[Trial]) -> tuple[in
         except KeyboardInterrupt:
             client.cancel(list(futures), force=True)
             raise UserError(f"interrupted after {ended} of {len(missing)} trials: {left}") from None
-    return ran, failed
+    return failed
 
 
 class _Progress:

@@ -154,5 +154,5 @@ def _stay_if_wanted() -> None:
     """Raise NoLongerWantedError where the scheduler has taken back the task that this thread runs."""
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
-    if task is None or task.state != "executing":
+    if task is None or task.state == "cancelled":
         raise NoLongerWantedError
