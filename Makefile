@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check experiments bench format lock readme environment development
+.PHONY: help repro test twice check experiments bench format lock readme environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,9 @@ repro: environment ## run the pipeline: data, training, metrics and figures
 
 test: development ## run the tests
 	$(BIN)/pytest
+
+twice: development ## run the pipeline in two fresh clones, and compare every byte: a quarter of an hour
+	DIGITS_FULL=1 $(BIN)/pytest -n0 --capture=no tests/test_same_bytes.py -k fresh
 
 check: development ## check style, types, workflows, and that dvc.lock is of this code
 	$(BIN)/ruff check
