@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
             _review(**given)
         elif command == "readme":
             imported("digits.readme").update(paths.README, Path())
+        elif command == "verify":
+            _verify(**given)
         else:
             imported(f"digits.stages.{command}").run(**given)
     except UserError as error:
@@ -79,6 +81,15 @@ def _review(base: str, head: str | None, *, fail_if_worse: bool) -> None:
         sys.exit(1)
 
 
+def _verify(base: str) -> None:
+    verify = imported("digits.verify")
+    compared = verify.verify(Path(), base)
+    for variant, comparison in compared.items():
+        print(f"{variant}: {comparison}")
+    if any(comparison.word is verify.Word.OUTSIDE for comparison in compared.values()):
+        sys.exit(1)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="digits", description="Work on the pipeline; `dvc repro` runs the stages needed."
@@ -95,4 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("base", nargs="?", default="main", help="branch, tag, commit or experiment (default: main)")
     command.add_argument("--head", metavar="REV", help="likewise, instead of the workspace")
     command.add_argument("--fail-if-worse", action="store_true", help="exit 1 if a variant is significantly worse")
+    command = commands.add_parser("verify", help="fail if a run's results are not the committed ones, within tolerance")
+    command.add_argument("base", nargs="?", default="HEAD", help="branch, tag, commit or experiment (default: HEAD)")
     return parser
