@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test coverage mutants faults hosts check experiments bench format lock readme licenses audit s3 cluster environment development
+.PHONY: help repro test coverage mutants faults twice hosts check experiments bench format lock readme licenses audit s3 cluster environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,9 @@ mutants: development ## change five modules in small ways, and list the changes 
 
 faults: development ## run the tests of faults and of bad input with more moments and many more examples
 	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 tests/test_sources.py tests/test_bad_input.py tests/test_faults_pipeline.py
+
+twice: development ## run the pipeline in two fresh clones, and compare every byte: a quarter of an hour
+	DIGITS_FULL=1 $(BIN)/pytest -n0 --capture=no tests/test_same_bytes.py -k fresh
 
 check: development ## check style, types, workflows, and that dvc.lock is of this code
 	$(BIN)/ruff check

@@ -61,7 +61,7 @@ def test_packages_hold_no_code_of_their_own() -> None:
 
 def test_the_library_imports_no_stage_no_path_and_no_command_line() -> None:
     paths, cli, stages = PACKAGE / "paths.py", PACKAGE / "cli.py", set((PACKAGE / "stages").glob("*.py"))
-    of_a_repository = {PACKAGE / f"{name}.py" for name in ("review", "experiments", "sweep", "trial")}
+    of_a_repository = {PACKAGE / f"{name}.py" for name in ("review", "experiments", "sweep", "trial", "verify")}
     library = set(PACKAGE.glob("*.py")) - {cli}
     forbidden = {
         path.name: imported_modules(path) & ({cli, *stages} if path in of_a_repository else {cli, paths, *stages})

@@ -84,11 +84,6 @@ def test_what_was_written_is_consistent(clone: Path, reproduced: str) -> None:
     assert next(row for row in results["numbers"] if row["variant"] == "mlp128")["reproduced"] is None
 
 
-def test_a_stage_run_again_gives_the_same_bytes(clone: Path, reproduced: str) -> None:
-    run(clone, "dvc", "repro", "--force", "--single-item", "train@mlp64", "analyze@cnn")
-    assert run(clone, "git", "status", "--porcelain") == ""
-
-
 def test_another_number_of_epochs_retrains_and_downloads_nothing(clone: Path, reproduced: str) -> None:
     output = run(clone, "dvc", "exp", "run", "-S", "train.epochs=3", "-n", "epochs-3")
     ran = STAGES_RUN.findall(output)

@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
             _sweep(**given)
         elif command == "readme":
             imported("digits.readme").update(paths.README, Path())
+        elif command == "verify":
+            _verify(**given)
         else:
             imported(f"digits.stages.{command}").run(**given)
     except UserError as error:
@@ -105,6 +107,15 @@ def _sweep(
         raise UserError(f"{len(result.failed)} of {len(trials)} trials failed; what each printed last stands above")
 
 
+def _verify(base: str) -> None:
+    verify = imported("digits.verify")
+    compared = verify.verify(Path(), base)
+    for variant, comparison in compared.items():
+        print(f"{variant}: {comparison}")
+    if any(comparison.word is verify.Word.OUTSIDE for comparison in compared.values()):
+        sys.exit(1)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="digits", description="Work on the pipeline; `dvc repro` runs the stages needed."
@@ -141,4 +152,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--no-cache", action="store_true", help="bring no models and predictions here, as in dvc exp pull"
     )
+    command = commands.add_parser("verify", help="fail if a run's results are not the committed ones, within tolerance")
+    command.add_argument("base", nargs="?", default="HEAD", help="branch, tag, commit or experiment (default: HEAD)")
     return parser

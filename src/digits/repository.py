@@ -9,6 +9,8 @@ from dvc.repo import Repo
 
 from digits.errors import UserError
 
+LOCK = Path("dvc.lock")  # what each stage read and wrote, by hash
+
 
 @contextmanager
 def opened(root: Path) -> Iterator[Repo]:

@@ -17,11 +17,10 @@ from ruamel.yaml.error import YAMLError
 from digits import paths, revisions, verdicts
 from digits.errors import UserError
 from digits.files import read_arrays
-from digits.repository import opened
+from digits.repository import LOCK, opened
 from digits.revisions import Revision
 from digits.verdicts import Mistake, Verdict
 
-LOCK = Path("dvc.lock")
 SPLITS = {"train": paths.TRAIN, "validation": paths.VALIDATION, "test": paths.TEST}
 Probabilities = NDArray[np.float32]
 READ = (paths.PARAMS, LOCK, paths.DATASET_METRICS, paths.SUMMARY)
