@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from sklearn.datasets import load_digits
 ROOT = Path(__file__).parent.parent
 FULL = os.environ.get("DIGITS_FAULTS") == "full"  # `make faults`: more kinds, moments and examples of each fault
 IMAGES = NDArray[np.uint8]
+
+# A busy machine is no failure; pytest's timeout ends what hangs.
+hypothesis.settings.register_profile("digits", deadline=None)
+hypothesis.settings.load_profile("digits")
 
 
 def idx_bytes(array: IMAGES) -> bytes:

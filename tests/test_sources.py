@@ -390,7 +390,7 @@ def test_the_real_npm_runs_no_script_of_a_package(
 
 
 @given(cut=st.integers(0, 2000), flip=st.integers(0, 255), at=st.integers(0, 2000))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_stream_never_becomes_a_file(tmp_path: Path, cut: int, flip: int, at: int) -> None:
     packed = bytearray(gzip.compress(CONTENT, mtime=0))
     packed[at % len(packed)] ^= flip
