@@ -21,10 +21,10 @@ from digits import standings, sweep, warm
 from digits.errors import UserError
 from digits.trial import Trial
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
-def wait(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait(condition: Callable[[], object], what: str, seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what
@@ -195,7 +195,16 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(folder / "scheduler.json"))
+        self.start(
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(folder / "scheduler.json"),
+        )
         wait((folder / "scheduler.json").exists, "the scheduler does not start")
         self.address = re.findall(r'"address": "(tcp://[^"]+)"', (folder / "scheduler.json").read_text("utf-8"))[0]
 
@@ -208,7 +217,16 @@ class Cluster:
             self.processes[name] = subprocess.Popen(command, cwd=home, env=own, stdout=log, stderr=log)
 
     def add_worker(self, name: str) -> None:
-        options = ("--no-nanny", "--no-dashboard", "--nthreads", "1", "--local-directory", str(self.folder / name))
+        options = (
+            "--host",
+            "127.0.0.1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--nthreads",
+            "1",
+            "--local-directory",
+            str(self.folder / name),
+        )
         self.start("worker", self.address, "--name", name, *options, name=name)
 
     def trains(self, name: str, since: float = 0) -> bool:
@@ -225,10 +243,8 @@ class Cluster:
         self.processes[name].wait()
 
     def close(self) -> None:
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            process.wait(20)
+        for name in self.processes:
+            self.kill(name)
 
 
 @pytest.fixture
@@ -310,7 +326,7 @@ def test_a_cluster_runs_each_trial_once_though_a_worker_dies(submitting: Path, c
     ) as sweeping:
         wait(lambda: cluster.trains("b", since=start), "worker b gets no trial")
         cluster.kill("scheduler")
-        errors = sweeping.communicate(timeout=60)[1]
+        errors = sweeping.communicate(timeout=200)[1]
     assert sweeping.returncode == 1
     assert errors == "digits: the scheduler has gone, after 0 of 4 trials: the same command runs the rest\n"
 
@@ -329,7 +345,7 @@ def test_on_one_machine_an_interrupted_sweep_goes_on_where_it_was(baseline: Path
         wait(lambda: references(baseline), "no trial ends")
         started = psutil.Process(sweeping.pid).children(recursive=True)
         os.killpg(sweeping.pid, signal.SIGINT)  # as a terminal does
-        _, errors = sweeping.communicate(timeout=60)
+        _, errors = sweeping.communicate(timeout=200)
     assert sweeping.returncode == 1
     assert re.search(
         r"^digits: interrupted after [01] of 2 trials: the same command runs the rest\n\Z", errors, re.MULTILINE
