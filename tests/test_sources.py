@@ -213,10 +213,6 @@ def test_a_server_whose_name_is_unknown_is_a_reason(monkeypatch: pytest.MonkeyPa
         fetch(tmp_path, "http://nowhere.invalid/")
 
 
-def test_a_server_that_cannot_be_reached_in_time_is_a_reason() -> None:
-    assert sources._http_reason(requests.ConnectTimeout("pool(host='x'): Max retries exceeded")) == "timed out"
-
-
 def test_any_other_failure_is_one_line_of_bounded_length() -> None:
     assert sources._http_reason(requests.RequestException("a\n" * 300)) == "RequestException: " + "a " * 100
 
