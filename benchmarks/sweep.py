@@ -9,6 +9,7 @@ the sweep goes; else it is a process with a home and an address of 127.0.0.0/8.
 """
 
 import argparse
+import csv
 import itertools
 import json
 import os
@@ -221,6 +222,7 @@ def hosts(folder: Path, cache: Path) -> dict[str, Any]:
         print(log)
     found = experiments(desk)
     shown = run(desk, "dvc", "exp", "show", "--csv", "--no-pager")
+    listed = {row["Experiment"] for row in csv.DictReader(shown.splitlines())}
     alone = repository(folder / "alone", cache)
     run(alone, "git", "fetch", "--quiet", str(desk), "HEAD")
     run(alone, "git", "checkout", "--quiet", "FETCH_HEAD")
@@ -240,7 +242,7 @@ def hosts(folder: Path, cache: Path) -> dict[str, Any]:
         "namespaces": network.namespaces,
         "trials": len(trials),
         "experiments_at_the_git_remote": len(experiments(storage / "digits.git")),
-        "experiments_shown": sum(f",{trial.name}," in shown for trial in trials),
+        "experiments_shown": len({trial.name for trial in trials} & listed),
         "equal_to_the_trial_alone": equal,
         "host_killed_after_seconds": round(killed),
         "seconds": round(seconds),

@@ -5,6 +5,7 @@ import logging
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ SCRATCH = Path(
     ".dvc/tmp/sweep"
 )  # the local workers' clones: on the file system of the cache, which DVC can then link from
 SLUG = 48  # characters of a trial's settings in its name
+
+
+# Without a handler, Python would print what Tornado logs, with tracebacks, when connections end.
+logging.getLogger("tornado").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -243,6 +248,7 @@ def _run_all(sweep: Sweep, source: Source, missing: Sequence[Trial]) -> dict[str
                 future.release()
         except KeyboardInterrupt:
             client.cancel(list(futures), force=True)
+            time.sleep(2 * worker.PATIENCE)  # workers that are closed while they still work complain
             raise UserError(f"interrupted after {ended} of {len(missing)} trials: {left}") from None
     return failed
 
