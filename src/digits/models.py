@@ -58,7 +58,7 @@ def to_logits(model: keras.Model) -> keras.Model:
 def compile_logits(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """Return a function from images, uint8 (n, 28, 28), to the model's logits, float32 (n, 10)."""
     network = to_logits(model)
-    forward = tf.function(network)
+    forward = tf.function(network, autograph=False)
 
     def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         starts = range(0, len(images), BATCH)

@@ -106,16 +106,22 @@ def compile_epoch(
 
     def epoch(*inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batches = [tf.reshape(each[: whole * size], (whole, size, *each.shape[1:])) for each in inputs]
-        loss, right = tf.constant(0.0), tf.constant(0)
-        for index in tf.range(whole):
+
+
+        def add(index: tf.Tensor, loss: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             batch_sum, batch_right = step(*[each[index] for each in batches])
-            loss, right = loss + batch_sum, right + batch_right
+            return index + 1, loss + batch_sum, right + batch_right
+
+        _, loss, right = tf.while_loop(lambda index, *_: index < whole, add, (0, 0.0, 0))
         if count % size:
             batch_sum, batch_right = step(*[each[whole * size :] for each in inputs])
             loss, right = loss + batch_sum, right + batch_right
         return loss / count, right / count
 
-    compiled: Epoch = tf.function(epoch, jit_compile=not spec.convolutions and spec.distortion is None)
+    # Without AutoGraph, which would take 0.4 s to rewrite Keras's code into the same operations.
+    compiled: Epoch = tf.function(
+        epoch, jit_compile=not spec.convolutions and spec.distortion is None, autograph=False
+    )
     return compiled
 
 
@@ -126,8 +132,8 @@ def _shifted_rows(images: Images, margin: int) -> Images:
     than 28 rows that begin elsewhere. So any shift of any image is a gather of whole rows.
     """
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
-    starts = range(2 * margin, -1, -1)
-    return np.concatenate([padded[:, :, start : start + SIDE].reshape(-1, SIDE) for start in starts])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, SIDE, axis=2)
+    return np.moveaxis(windows[:, :, ::-1], 2, 0).reshape(-1, SIDE)
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
