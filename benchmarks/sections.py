@@ -162,6 +162,11 @@ def pipeline(extent: Extent, log: Log) -> dict[str, Any]:
         def experiment(epochs: int) -> list[str]:
             return ["exp", "run", "-S", f"train.epochs={epochs}"]
 
+        _run(
+            [str(PROGRAMS / "python"), "-c", "import dvc.repo, matplotlib.figure, sklearn, tensorflow"],
+            ROOT,
+            environment,
+        )
         full = measured(*(["repro"] if extent.pipeline_epochs is None else experiment(extent.pipeline_epochs)))
         idle = [measured("repro") for _ in range(3)]
         return {"full": full, "idle": idle, "experiment": measured(*experiment(extent.experiment_epochs))}

@@ -7,7 +7,7 @@ It adds a line of JSON to LOG, with seconds counted from the start of the proces
     startup     until the stage's `run` begins: the interpreter and the imports
     compiling   the first call of the epoch's function and of the one that gives logits, each less the median of its
                 later calls
-    training    inside the epoch's function, compiling included
+    training    in the stage train: the epochs and the validation after each, compiling included, as `fit` counts them
     seconds     until `run` has ended
     peak        the most memory held at once, in bytes
 """
@@ -81,7 +81,7 @@ def main(log: Path, stage: str, variant: list[str]) -> None:
                 "stage": "@".join([stage, *variant]),
                 "startup": begun - born,
                 "compiling": sum(compiling(calls) for calls in [*epochs, *logits] if calls),
-                "training": sum(sum(calls) for calls in epochs),
+                "training": sum(sum(calls) for calls in [*epochs, *logits]) if epochs else 0.0,
                 "seconds": time.time() - born,
                 "peak": peak_bytes(),
             }

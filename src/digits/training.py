@@ -107,7 +107,6 @@ def compile_epoch(
     def epoch(*inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batches = [tf.reshape(each[: whole * size], (whole, size, *each.shape[1:])) for each in inputs]
 
-
         def add(index: tf.Tensor, loss: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             batch_sum, batch_right = step(*[each[index] for each in batches])
             return index + 1, loss + batch_sum, right + batch_right
@@ -119,9 +118,7 @@ def compile_epoch(
         return loss / count, right / count
 
     # Without AutoGraph, which would take 0.4 s to rewrite Keras's code into the same operations.
-    compiled: Epoch = tf.function(
-        epoch, jit_compile=not spec.convolutions and spec.distortion is None, autograph=False
-    )
+    compiled: Epoch = tf.function(epoch, jit_compile=not spec.convolutions and spec.distortion is None, autograph=False)
     return compiled
 
 
