@@ -202,14 +202,37 @@ def test_layers_that_leave_one_pixel_are_allowed(layers: list[dict[str, int]]) -
 
 @pytest.mark.parametrize(
     "source",
-    ["http://x/", "https://x/", "file:///data", "/data", "data", "npm:a@1.0.0", "npm:@a/b.c@1.0.0-rc.1"],
+    [
+        "http://x/",
+        "http://x",
+        "https://x:1/",
+        "file:///data",
+        "file:data",
+        "/data",
+        "data",
+        "npm:a@1.0.0",
+        "npm:@a/b.c@1.0.0-rc.1",
+    ],
 )
 def test_sources_of_each_kind_are_allowed(source: str) -> None:
     assert params.Download.model_validate(DOWNLOAD | {"sources": [source]}).sources == [source]
 
 
 @pytest.mark.parametrize(
-    "source", ["", "-x", "ftp://x", "npm:a", "npm:a@latest", "npm:../a@1", "npm:a@1 b", "xnpm:a@1"]
+    "source",
+    [
+        *["", "-x", "ftp://x", "npm:a", "npm:a@latest", "npm:../a@1", "npm:a@1 b", "xnpm:a@1"],
+        *[
+            "http://",
+            "http:///x",
+            "https://x:0/",
+            "https://x:65536/",
+            "http://[x/",
+            "http://x/\u200b",
+            "file:",
+            "file:///\x01",
+        ],
+    ],
 )
 def test_other_sources_are_refused(source: str) -> None:
     with pytest.raises(ValidationError, match=r"it must be http\(s\)"):
@@ -247,6 +270,27 @@ def test_parameters_do_not_change() -> None:
 )
 def test_what_is_no_yaml_mapping_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     assert refused(tmp_path, text).startswith(message)
+
+
+def test_a_file_is_read_up_to_its_limits_and_no_further(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(TEXT + "#" * (params.LONGEST - len(TEXT.encode())), "utf-8")
+    assert params.load(tmp_path / "params.yaml").train.epochs == 30
+    assert refused(tmp_path, TEXT + "#" * (params.LONGEST + 1 - len(TEXT.encode()))) == (
+        "is longer than the 131,072 bytes allowed"
+    )
+    keys = ", ".join(f"k{number}: 1" for number in range(params.MOST_KEYS))
+    assert refused(tmp_path, f"a: &a {{{keys}}}\nb: {{<<: *a}}\n").startswith("a is an unknown key; ")
+    assert refused(tmp_path, f"a: &a {{{keys}}}\nb: {{<<: *a, c: 1}}\n") == (
+        "line 2, column 4: a mapping has more than 500 keys, with all that are merged into it"
+    )
+
+
+def test_a_message_is_printable_whatever_the_file_has(tmp_path: Path) -> None:
+    assert refused(tmp_path, TEXT + '"tri\\a\\nan": 6\n').startswith("tri an is an unknown key; ")
+    number = f"0x{'f' * 5000}"
+    assert refused(tmp_path, TEXT.replace("epochs: 30", f"epochs: {number}")).startswith(
+        "train.epochs is a number too long to be shown: "
+    )
 
 
 def test_another_encoding_is_one_line(tmp_path: Path) -> None:

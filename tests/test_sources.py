@@ -42,6 +42,7 @@ class Mirror(ThreadingHTTPServer):
 
     answers: dict[str, Answer]
     asked: list[str]
+    given_up: bool = False  # whether a client that was sent no end of bytes went away
 
     @property
     def url(self) -> str:
@@ -108,8 +109,7 @@ def endless(handler: BaseHTTPRequestHandler) -> None:
         for _ in range(2000):
             handler.wfile.write(bytes(1 << 16))
     except OSError:
-        return
-    raise AssertionError("all of an endless file was taken")
+        cast(Mirror, handler.server).given_up = True
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:
@@ -124,7 +124,15 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
 
 
 def silence(handler: BaseHTTPRequestHandler) -> None:
-    time.sleep(1)
+    handler.connection.settimeout(6)
+    handler.rfile.read(1)  # until the client is gone
+
+
+def silence_in_the_body(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(bytes(100))
+    silence(handler)
 
 
 def trickle_header(handler: BaseHTTPRequestHandler) -> None:
@@ -163,6 +171,7 @@ ANSWERS: list[tuple[str, Answer]] = [
     ("not whole after 0.5 s (download.timeout)", trickle),
     ("not whole after 0.5 s (download.timeout)", trickle_header),
     ("not whole after 0.5 s (download.timeout)", silence),
+    ("not whole after 0.5 s (download.timeout)", silence_in_the_body),
     ("redirected in a loop", redirect),
     ("redirected in a loop", ping_pong),
     ("the server answered 500 Internal Server Error", body(b"", 500)),
@@ -178,7 +187,7 @@ def test_a_bad_answer_moves_on_to_the_next_source(
     mirror.answers[f"/mnist/{NAME}.gz"] = answer
     if answer is ping_pong:
         mirror.answers[f"/mnist/{NAME}.gz?"] = ping_pong
-    slow = answer in (trickle, trickle_header, silence)
+    slow = answer in (trickle, trickle_header, silence, silence_in_the_body)
     start = time.monotonic()
     failures = fetch(tmp_path, mirror.url, str(raw_folder), timeout=0.5 if slow else 60)
     assert not slow or time.monotonic() - start < 4  # a trickle goes on for 5 s
@@ -186,7 +195,27 @@ def test_a_bad_answer_moves_on_to_the_next_source(
     assert failures[0].startswith(f"{mirror.url}: {NAME}: ")
     given = failures[0].removeprefix(f"{mirror.url}: {NAME}: ")
     assert given.startswith(reason[:-1]) if reason.endswith("…") else given == reason
+    assert mirror.given_up == (answer is endless)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
+
+
+def test_of_a_stream_without_end_no_more_is_read_than_can_be_right(tmp_path: Path) -> None:
+    class Endless(io.RawIOBase):
+        read_in_all = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            self.read_in_all += len(buffer)
+            assert self.read_in_all < 100 * len(CONTENT), "it is read for ever"
+            return len(buffer)
+
+    stream = Endless()
+    with pytest.raises(sources.SourceError, match="holds more than the 256000 bytes wanted"):
+        sources.receive(io.BufferedReader(stream), SPEC, tmp_path / NAME)
+    assert stream.read_in_all <= len(CONTENT) + 2 * sources.CHUNK  # the second is what a buffer may hold
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
@@ -269,6 +298,18 @@ def test_when_all_fail_one_message_has_each_reason_and_the_way_out(mirror: Mirro
     assert f"http://127.0.0.1:9/: {NAME}: ConnectionError: HTTPConnectionPool(host='127.0.0.1', port=9): Max" in text
     assert "dvc exp run -S 'download.sources=[/path/to/folder]'" in text
     assert not list(tmp_path.iterdir())
+
+
+def test_the_message_names_every_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        sources.fetch({"a": SPEC, "b": SPEC}, ["/nowhere", "file:///a%00b"], tmp_path, timeout=5, retries=0)
+    assert str(caught.value).splitlines() == [
+        "a, b: to be had from none of download.sources:",
+        "  /nowhere: a: there is no such folder",
+        "  file:///a%00b: a: cannot be read (embedded null byte)",
+        "Bring the files, plain or gzipped, into a folder by other means, then type",
+        "  dvc exp run -S 'download.sources=[/path/to/folder]'",
+    ]
 
 
 @pytest.fixture
