@@ -44,8 +44,6 @@ def _quiet() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings off, errors on
-# oneDNN's loops for AVX-512 add in another order than those for AVX2, which nearly every x86 processor has.
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 with _quiet(), _without("matplotlib", "pandas", "sklearn"):
     import keras
     import tensorflow as tf
