@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -17,6 +18,10 @@ from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parent.parent
+# A program that a shell started in the background is deaf to Ctrl-C, and so are the programs that it starts in turn.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 FULL = os.environ.get("DIGITS_FAULTS") == "full"  # `make faults`: more kinds, moments and examples of each fault
 IMAGES = NDArray[np.uint8]
 
