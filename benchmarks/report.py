@@ -274,6 +274,7 @@ def pipeline(section: dict[str, Any]) -> dict[str, Any]:
     ]
     training = sum(row["training"] for row in rows)
     idle = Spread.of(run["seconds"] for run in section["idle"])
+    parts = {key: sum(row[key] for row in experiment["stages"]) for key in ("startup", "seconds", "training")}
 
     def once(value: float) -> Spread:
         return Spread.of([value])
@@ -283,6 +284,7 @@ def pipeline(section: dict[str, Any]) -> dict[str, Any]:
         "sums": {key: sum(row[key] for row in rows) for key in ("startup", "compiling", "work", "seconds", "training")},
         "dvc": full["seconds"] - sum(row["seconds"] for row in rows),
         "idle": idle,
+        "experiment": parts | {"count": len(experiment["stages"]), "dvc": experiment["seconds"] - parts["seconds"]},
         "checks": [
             Check(f"`{full['command']}` in a new clone", "at most", 110.0, once(full["seconds"]), "s"),
             Check("of it, all but training", "at most", 45.0, once(full["seconds"] - training), "s"),
