@@ -114,9 +114,10 @@ class Slot:
                     if self.server is None or self.server.poll() is not None:
                         raise UserError((self.folder / "python.log").read_text("utf-8", "replace")) from None
                     time.sleep(0.05)
-        while not select.select([connection], [], [], PATIENCE)[0]:
-            _stay_if_wanted()
-        return warm.status(connection)
+        with connection:
+            while not select.select([connection], [], [], PATIENCE)[0]:
+                _stay_if_wanted()
+            return warm.status(connection)
 
     def _environment(self) -> dict[str, str]:
         """Return an environment with this Python's programs, the stand-in first, and a trial's share of threads."""
