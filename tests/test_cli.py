@@ -76,6 +76,12 @@ def test_without_the_environment_the_line_says_what_to_type(tmp_path: Path) -> N
     assert result.stderr.count("\n") == 1
 
 
+def test_without_dask_a_sweep_says_what_to_type() -> None:
+    code = "import sys; sys.modules['distributed'] = None; from digits import cli; cli.main(['sweep', '-S', 'a=1'])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, "digits: sweep needs distributed: type `make cluster`\n")
+
+
 def test_another_copy_runs_its_own_code(tmp_path: Path) -> None:
     package = tmp_path / "src" / "digits"
     package.mkdir(parents=True)

@@ -135,3 +135,32 @@ def test_a_base_without_results_gives_what_can_be_made(clone: Path, reproduced: 
     output = run(clone, "digits", "review", "empty")
     assert "note: 'empty' has no metrics/summary.json that can be read" in output
     assert "no verdict can be given" in output
+
+
+def test_results_that_are_damaged_or_missing_are_noted(clone: Path, reproduced: str) -> None:
+    (clone / "metrics/dataset.json").write_text('{"test": ', "utf-8")
+    lock = (clone / "dvc.lock").read_text("utf-8")
+    changed = re.sub(r"(path: src/digits/stages/compare.py\n\s+hash: md5\n\s+md5: )\w{32}", rf"\g<1>{'0' * 32}", lock)
+    assert changed != lock
+    (clone / "dvc.lock").write_text(changed, "utf-8")
+    output = run(clone, "digits", "review")
+    assert (
+        "note: 'workspace' has no metrics/dataset.json that can be read: what stands in it is not compared." in output
+    )
+    assert "src/digits/stages/compare.py" in (clone / "review/index.md").read_text("utf-8")
+    run(clone, "git", "checkout", "-q", ".")
+    (clone / "plots/variants/cnn/errors.csv").unlink()
+    output = run(clone, "digits", "review")
+    assert "note: Variant cnn has no errors.csv on both sides: no verdict can be given." in output
+    assert "mlp64: no evidence of a difference" in output
+    run(clone, "git", "checkout", "-q", ".")
+
+
+def test_charts_that_dvc_can_not_draw_are_noted(clone: Path, reproduced: str) -> None:
+    (clone / "dvc.yaml").write_text(
+        (clone / "dvc.yaml").read_text("utf-8").replace("template: ", "template: no-"), "utf-8"
+    )
+    output = run(clone, "digits", "review", "main")
+    assert "note: `dvc plots diff` drew nothing: " in output
+    assert "no evidence of a difference" in output
+    run(clone, "git", "checkout", "-q", ".")

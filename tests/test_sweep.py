@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, edit, environment, run
 from matplotlib.image import imread
 
-from digits import standings, sweep, warm
+from digits import params, standings, sweep, warm
 from digits.errors import UserError
 from digits.trial import Trial
 
@@ -368,7 +368,15 @@ def test_on_one_machine_an_interrupted_sweep_goes_on_where_it_was(baseline: Path
     assert run(baseline, "git", "status", "--porcelain") == ""
 
 
-def test_mistakes_that_stop_a_sweep_are_one_line(baseline: Path) -> None:
+def test_a_trial_has_the_threads_of_the_grid_or_of_the_parameters() -> None:
+    def threads(*overrides: str) -> int:
+        return sweep._threads(sweep.Sweep(ROOT, sweep.grid(overrides, "a")))
+
+    assert threads("train.threads=1,3") == 3
+    assert threads("train.seed=0") == params.load(ROOT / "params.yaml").train.threads
+
+
+def test_mistakes_that_stop_a_sweep_are_one_line(baseline: Path, tmp_path: Path) -> None:
     for options, message in [
         (["-S", "train.sed=1,2"], "params.yaml: train.sed=1: Could not override 'train.sed'"),
         (["-S", "nowhere.yaml:a=1"], "nowhere.yaml: No such file or directory"),
@@ -380,6 +388,17 @@ def test_mistakes_that_stop_a_sweep_are_one_line(baseline: Path) -> None:
         output = run(baseline, "digits", "sweep", *options, fails=True)
         assert output.startswith(f"digits: {message}")
         assert output.count("\n") == 1
+    run(tmp_path, "git", "clone", "-q", "--bare", str(baseline), "hub")
+    run(baseline, "git", "remote", "add", "hub", str(tmp_path / "hub"))
+    nobody = ("--git-remote", "hub", "--address", "tcp://127.0.0.1:1")
+    *_, last = run(baseline, "digits", "sweep", *GRID, *nobody, fails=True).splitlines()
+    assert last.startswith("digits: --address tcp://127.0.0.1:1: no Dask scheduler answers there (")
+    run(baseline, "git", "commit", "-q", "--allow-empty", "-m", "Push nothing")
+    output = run(baseline, "digits", "sweep", *GRID, *nobody, fails=True)
+    assert output.endswith(" is on no branch of hub, from which workers clone: `git push` it first\n")
+    assert output.count("\n") == 1
+    run(baseline, "git", "reset", "-q", "HEAD~")
+    run(baseline, "git", "remote", "remove", "hub")
     edit(baseline / "params.yaml", train__seed=3)
     output = run(baseline, "digits", "sweep", *GRID, fails=True)
     assert output == "digits: params.yaml is not as committed: a sweep runs a commit, so commit or stash it first\n"
