@@ -42,7 +42,7 @@ class Mirror(ThreadingHTTPServer):
 
     answers: dict[str, Answer]
     asked: list[str]
-    given_up: bool = False  # whether a client that was sent no end of bytes went away
+    given_up: threading.Event  # set when a client that is sent no end of bytes goes away
 
     @property
     def url(self) -> str:
@@ -75,7 +75,7 @@ def body(content: bytes, status: int = 200, length: int | None = None, **headers
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
     server = Mirror(("127.0.0.1", 0), Handler)
-    server.answers, server.asked = {}, []
+    server.answers, server.asked, server.given_up = {}, [], threading.Event()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -109,7 +109,7 @@ def endless(handler: BaseHTTPRequestHandler) -> None:
         for _ in range(2000):
             handler.wfile.write(bytes(1 << 16))
     except OSError:
-        cast(Mirror, handler.server).given_up = True
+        cast(Mirror, handler.server).given_up.set()
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:
@@ -195,7 +195,7 @@ def test_a_bad_answer_moves_on_to_the_next_source(
     assert failures[0].startswith(f"{mirror.url}: {NAME}: ")
     given = failures[0].removeprefix(f"{mirror.url}: {NAME}: ")
     assert given.startswith(reason[:-1]) if reason.endswith("…") else given == reason
-    assert mirror.given_up == (answer is endless)
+    assert answer is not endless or mirror.given_up.wait(10)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
 
 
