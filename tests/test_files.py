@@ -68,3 +68,14 @@ def test_arrays_of_python_objects_are_refused(tmp_path: Path) -> None:
     np.savez(path, objects=np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match=r"file.npz cannot be read \(.*pickle"):
         files.read_arrays(path)
+
+
+def test_a_damaged_name_of_an_array_is_not_quoted_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    files.write_arrays(path, images=np.zeros(10_000, np.uint8))
+    content = bytearray(path.read_bytes())
+    content[27] = 30  # the high byte of the name's length
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"file.npz cannot be read \(File name in directory .*dvc repro") as caught:
+        files.read_arrays(path)
+    assert len(str(caught.value)) < 1000

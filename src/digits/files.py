@@ -83,6 +83,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, NpzFile(file) as arrays:
             return dict(arrays)
     except Exception as error:  # zipfile raises RuntimeError where a bit says "encrypted", and documents no set
+        reason = str(error)[:200]  # zipfile quotes a damaged name whole, of up to 64 KiB
         raise UserError(
-            f"{path} cannot be read ({error}): type `digits repair`, then `dvc repro`, to make it anew"
+            f"{path} cannot be read ({reason}): type `digits repair`, then `dvc repro`, to make it anew"
         ) from None
