@@ -1,5 +1,6 @@
 """A small data set of the shape of MNIST, and a clone of this repository that uses it."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
@@ -77,6 +79,27 @@ def run(folder: Path, *command: str, fails: bool = False, variables: Mapping[str
     )
     assert (result.returncode != 0) == fails, f"{' '.join(command)} exited with {result.returncode}:\n{result.stdout}"
     return str(result.stdout)
+
+
+@contextlib.contextmanager
+def queue_workers(folder: Path, jobs: int) -> Iterator[None]:
+    """Start workers of DVC's queue, and end those that are left.
+
+    A worker ends itself once the queue is empty, by a message that can get lost where there are two: then it stays, and
+    would hold a pipe open. See https://github.com/treeverse/dvc/issues/10427.
+    """
+    with (folder / ".dvc/tmp/queue.log").open("wb") as log:
+        command = ["dvc", "queue", "start", "--jobs", str(jobs)]
+        subprocess.run(command, cwd=folder, env=environment(), stdout=log, stderr=log, check=True)
+    try:
+        yield
+    finally:
+        for file in (folder / ".dvc/tmp/exps/celery").glob("*.pid"):
+            with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+                worker = psutil.Process(int(file.read_text("utf-8")))
+                if "dvc-exp" in " ".join(worker.cmdline()):
+                    worker.terminate()
+                    worker.wait(30)
 
 
 def edit(params: Path, **changes: object) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import FULL, copy_repository, edit, environment, run
+from conftest import FULL, copy_repository, edit, environment, queue_workers, run
 from ruamel.yaml import YAML
 
 VARIANT = "mlp64"
@@ -251,11 +251,11 @@ def test_two_queue_workers_at_once_give_what_single_runs_give(pristine: Path, tm
     seeds = {"first": 1, "second": 2, "again": 1}
     for name, seed in seeds.items():
         run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.seed={seed}")
-    run(folder, "dvc", "queue", "start", "--jobs", "2")
-    deadline = time.monotonic() + 300
-    while len(re.findall(r"Success|Failed", status := run(folder, "dvc", "queue", "status"))) < 3:
-        assert time.monotonic() < deadline, status
-        time.sleep(1)
+    with queue_workers(folder, 2):
+        deadline = time.monotonic() + 300
+        while len(re.findall(r"Success|Failed", status := run(folder, "dvc", "queue", "status"))) < 3:
+            assert time.monotonic() < deadline, status
+            time.sleep(1)
     assert "Failed" not in status
     locks = {}
     for name in seeds:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import edit, run
+from conftest import edit, queue_workers, run
 from zc.lockfile import LockFile
 
 from digits import experiments
@@ -151,12 +151,12 @@ def test_a_queue_trains_one_variant_normalized_alone(clone: Path, reproduced: st
     run(clone, "dvc", "checkout", "-q")
     settings = ("-S", "variants=[mlp128]", "-S", "models.mlp128.normalize=true")
     run(clone, "dvc", "exp", "run", "--queue", "-n", "scaled", *settings)
-    run(clone, "dvc", "queue", "start")
-    # Not `queue logs --follow`, which fails until the worker has taken the task.
-    deadline = time.monotonic() + 120
-    while not re.search(r"Success|Failed", status := run(clone, "dvc", "queue", "status")):
-        assert time.monotonic() < deadline, status
-        time.sleep(1)
+    with queue_workers(clone, 1):
+        # Not `queue logs --follow`, which fails until the worker has taken the task.
+        deadline = time.monotonic() + 120
+        while not re.search(r"Success|Failed", status := run(clone, "dvc", "queue", "status")):
+            assert time.monotonic() < deadline, status
+            time.sleep(1)
     log = run(clone, "dvc", "queue", "logs", "scaled")
     ran = {stage for stage in STAGES_RUN.findall(log) if "@" in stage}
     assert ran == {"train@mlp128", "evaluate@mlp128", "analyze@mlp128"}
