@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from digits import params, paths, worker
 from digits.errors import UserError
-from digits.figures import percent
 from digits.repository import opened
 from digits.standings import chosen_by
 from digits.trial import Score, Source, Trial, git, scores
@@ -271,7 +270,7 @@ class _Progress:
         for variant, score in outcome.scores.items():
             value, split = chosen_by(score)
             if self.best is None or value > self.best[0]:
-                self.best = (value, f"best so far {percent(value)} on {split}: {variant} of {outcome.name}")
+                self.best = (value, f"best so far {value * 100:.2f} % on {split}: {variant} of {outcome.name}")
         best = self.best[1] if self.best else "none has ended well so far"
         self.bar.set_postfix_str(best)
         if outcome.error:
