@@ -1,6 +1,10 @@
+import contextlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -52,6 +56,40 @@ def test_an_interrupted_command_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(SystemExit) as caught:
         cli.main(["drift"])
     assert caught.value.code == "digits: interrupted; `dvc repro` starts again with the stage that was running"
+
+
+def stage_that_fails(interrupted: bool) -> SimpleNamespace:
+    """Return a stage that raises SystemError, as TensorFlow does where Ctrl-C finds it making a tensor."""
+
+    def run() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            if interrupted:
+                signal.raise_signal(signal.SIGINT)
+        raise SystemError("returned a result with an exception set")
+
+    return SimpleNamespace(run=run)
+
+
+def test_an_interruption_that_became_another_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "imported", lambda name: stage_that_fails(interrupted=True))
+    with pytest.raises(SystemExit, match="digits: interrupted; `dvc repro` starts again"):
+        cli.main(["compare"])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler])
+def test_an_error_of_the_program_itself_is_not_taken_for_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, handler: Any
+) -> None:
+    ignored = handler is signal.SIG_IGN
+    monkeypatch.setattr(cli, "imported", lambda name: stage_that_fails(interrupted=ignored))
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(SystemError):
+            cli.main(["compare"])
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_experiments_are_run_and_their_results_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,10 @@
 import argparse
 import errno
 import gc
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,13 +52,41 @@ def main(arguments: list[str] | None = None) -> None:
         elif command == "verify":
             _verify(**given)
         else:
-            imported(f"digits.stages.{command}").run(**given)
+            with _interruptible():
+                imported(f"digits.stages.{command}").run(**given)
     except UserError as error:
         sys.exit(f"digits: {error}")
     except OSError as error:  # a full disk, a folder that can't be written
         sys.exit(f"digits: {error.filename or command}: {error.strerror or error}{REMEDIES.get(error.errno or 0, '')}")
     except KeyboardInterrupt:
         sys.exit("digits: interrupted; `dvc repro` starts again with the stage that was running")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the block with KeyboardInterrupt, whatever it has become on its way.
+
+    TensorFlow, interrupted while it makes a tensor, forgets why and raises SystemError.
+    """
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not in a process that is to ignore it
+    if own:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if own:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def imported(name: str) -> Any:
