@@ -316,6 +316,7 @@ def test_params_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFacto
 
 
 @given(content=params_files())
+@example(content=(TEXT + "x: &a 1\ny: &a 2\n").encode())
 @example(content=rendered(CONTENT | {"variants": [Raw("0x" + "f" * 5000)]}).encode())
 @generated(light=6, full=100)
 def test_the_command_params_works_or_ends_in_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

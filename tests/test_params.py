@@ -261,6 +261,8 @@ def test_parameters_do_not_change() -> None:
     [
         ("train: [", "line 1, column 9: expected the node content, but found '<stream end>'"),
         ("a: 1\na: 2\n", "line 2, column 1: found duplicate key"),
+        ("a: &x 1\nb: &x 2\n", "found duplicate anchor 'x'"),
+        ("%YAML 1.1\n---\na: no\n", "must not have a %YAML directive, which DVC passes over: take it out"),
         ("", "must be a mapping with the keys variants, download, "),
         ("- 1\n", "must be a mapping with the keys variants, download, "),
         ("a: \x00", "is not valid YAML: unacceptable character #x0000: special characters are not allowed in "),

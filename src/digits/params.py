@@ -7,6 +7,7 @@ It is read by ruamel.yaml in safe mode, as DVC reads it, so that both see the sa
 import difflib
 import re
 import reprlib
+import warnings
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -16,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning
 from ruamel.yaml.nodes import MappingNode
 
 from digits.errors import UserError
@@ -264,11 +265,15 @@ def read(path: Path, kind: type[Kind]) -> Kind:
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     try:
-        content = yaml.load(text.decode("utf-8"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ReusedAnchorWarning)  # DVC, which parses in C, refuses it too
+            content = yaml.load(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 at byte {error.start}") from None
     except Exception as error:  # ruamel.yaml raises KeyError for `!!bool x`, and documents no set
         raise UserError(f"{path}: {_line(_yaml_reason(error))}") from None
+    if yaml.version is not None:
+        raise UserError(f"{path}: must not have a %YAML directive, which DVC passes over: take it out")
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a mapping with the keys {', '.join(kind.model_fields)}")
     try:
@@ -301,6 +306,8 @@ def _yaml_reason(error: Exception) -> str:
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     if isinstance(error, RecursionError):
         return "is nested too deeply"
+    if isinstance(error, ReusedAnchorWarning):  # which goes on with what stands around both, over eight lines
+        return str(error).strip().splitlines()[0]
     return f"is not valid YAML: {error}"
 
 
