@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,7 @@ VALUES = (
     | st.text(max_size=20)
     | st.integers()
     | st.floats().map(lambda value: Raw(f"{value!r}".replace("inf", ".inf").replace("nan", ".nan")))
-    | st.sampled_from(PLACES).map(lambda path: at(CONTENT, path))
+    | st.sampled_from(PLACES).map(lambda path: deepcopy(at(CONTENT, path)))
 )
 
 
@@ -260,7 +261,7 @@ def params_files(draw: st.DrawFn) -> bytes:
     """The committed params.yaml with keys or values replaced, or with its bytes and lines damaged, or any text."""
     match draw(st.sampled_from(["value", "value", "key", "key", "bytes", "lines", "other"])):
         case ("value" | "key") as kind:
-            content = json.loads(json.dumps(CONTENT))
+            content = deepcopy(CONTENT)
             for path in draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=3)):
                 parent: Any = content
                 for key in path[:-1]:
