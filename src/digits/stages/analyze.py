@@ -1,43 +1,55 @@
-"""Stage analyze: which test images a variant gets wrong, and evidence for why."""
+"""Stage analyze: the test images that a variant misclassifies, and evidence for the reasons."""
+
+from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 
-from digits import analysis, figures, params, paths, statistics
-from digits.files import read_arrays, write_csv, write_json
-from digits.idx import CLASSES
-
-HEADER = ("index", "label", "predicted", "probability_predicted", "probability_label")
+from digits import plots
+from digits.core import params, paths
+from digits.core.artifacts import read_arrays, write_csv, write_json
+from digits.evaluation import error_analysis
 
 
 def run(variant: str) -> None:
-    settings = params.load(paths.PARAMS)
-    settings.model(variant)  # a name without an entry may be no name, but a path
-    out = paths.Variant(variant)
+    """Analyse the errors of a variant, and write their list, their figure and the evidence."""
+    parameters = params.load(paths.PARAMS)
+    parameters.model(variant)  # a name without an entry may be a path instead of a name
+    files = paths.VariantFiles(variant)
     test = read_arrays(paths.TEST)
     images, labels = test["images"], test["labels"]
-    squares = read_arrays(paths.NEIGHBORS)["squared_distances"]
-    probabilities = read_arrays(out.predictions)["probabilities"]
+    squared_distances = read_arrays(paths.NEIGHBORS)["squared_distances"]
+    probabilities = read_arrays(files.predictions)["probabilities"]
     predicted = probabilities.argmax(axis=1)
     wrong = predicted != labels
 
-    rows = [
-        (int(i), int(labels[i]), int(predicted[i]), probabilities[i, predicted[i]], probabilities[i, labels[i]])
-        for i in np.flatnonzero(wrong)
-    ]
-    write_csv(out.errors, HEADER, rows)
-    # A stable sort, so that mistakes of equal confidence stay in the order of the test set.
-    confident = sorted(rows, key=lambda row: -row[3])[: settings.analyze.images]
-    figures.mistakes(
-        [(images[index], label, guess, float(probability)) for index, label, guess, probability, _ in confident],
-        f"{variant}: the {len(confident)} most confident of {len(rows)} mistakes on {len(labels):,} test images",
-        out.errors_figure,
+    index = np.flatnonzero(wrong)
+    mistakes = pd.DataFrame(
+        {
+            "index": index,
+            "label": labels[index],
+            "predicted": predicted[index],
+            "probability_predicted": probabilities[index, predicted[index]],
+            "probability_label": probabilities[index, labels[index]],
+        }
+    )
+    write_csv(files.errors, mistakes)
+    # A stable sort keeps mistakes of equal confidence in the order of the test set.
+    confident = mistakes.sort_values("probability_predicted", ascending=False, kind="stable").head(
+        parameters.analyze.images
+    )
+    plots.mistakes(
+        images[confident["index"]],
+        confident,
+        f"{variant}: the {len(confident)} most confident of {len(mistakes)} mistakes on {len(labels):,} test images",
+        files.errors_figure,
     )
     write_json(
-        out.error_metrics,
+        files.error_metrics,
         {
-            "errors": len(rows),
-            "resemblance": analysis.resemblance(wrong, labels, predicted, squares),
-            "rare_style": analysis.rare_style(wrong, labels, squares),
-            "overlap": analysis.overlap(statistics.confusion(labels, predicted, CLASSES)),
+            "errors": len(mistakes),
+            "resemblance": asdict(error_analysis.resemblance(wrong, labels, predicted, squared_distances)),
+            "rare_style": asdict(error_analysis.rare_style(wrong, labels, squared_distances)),
+            "overlap": asdict(error_analysis.overlap(wrong, labels, predicted)),
         },
     )

@@ -1,123 +1,104 @@
-"""Stage compare: the listed variants beside each other and beside what the reports published."""
+"""Stage compare: the listed variants beside each other and beside the numbers that the reports published."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from digits import curves, figures, params, paths, published
-from digits.files import read_json, write_csv, write_json
+import pandas as pd
+
+from digits import plots
+from digits.core import config, params, paths
+from digits.core.artifacts import read_json, write_csv, write_json
+from digits.evaluation.curves import SPLITS, learning_curves
+from digits.replication import published
+from digits.replication.protocols import describe
 
 
 def run() -> None:
-    settings = params.load(paths.PARAMS)
-    variants = [paths.Variant(name) for name in settings.variants]
-    by_split = {key: curve for variant in variants for key, curve in _curves(variant).items()}
-    metrics = {variant.name: read_json(variant.metrics) for variant in variants}
+    """Compare the variants, and write their summary, their curves and the comparison with the reports."""
+    parameters = params.load(paths.PARAMS)
+    variants = [paths.VariantFiles(name) for name in parameters.variants]
+    curves = {variant.name: _read_curves(variant) for variant in variants}
+    write_json(paths.SUMMARY, {variant.name: _summary(read_json(variant.metrics)) for variant in variants})
+    write_csv(paths.CURVES, _long_table(curves))
+    write_json(paths.PUBLISHED_METRICS, _compare_with_reports(parameters, curves))
 
-    write_json(paths.SUMMARY, {name: _summary(values) for name, values in metrics.items()})
-    write_csv(
-        paths.CURVES,
-        ("variant", "split", "epoch", "accuracy", "loss"),
-        [
-            (variant.name, split, epoch, curve["accuracy"][epoch], curve["loss"][epoch])
-            for variant in variants
-            for split in curves.SPLITS
-            for curve in [by_split.get((variant.name, split), {})]
-            for epoch in curve.get("epoch", ())
-        ],
-    )
-    write_json(paths.PUBLISHED_METRICS, _published(settings, by_split))
-
-    tests = {name: by_split[name, "test"] for name in settings.variants}
-    figures.accuracy_and_loss(
-        _series(tests, "accuracy"),
-        _series(tests, "loss"),
+    plots.accuracy_and_loss(
+        {name: splits["test"] for name, splits in curves.items()},
         "Test accuracy and loss against epochs of training",
         paths.COMPARE_PLOTS / "test.png",
         split="test",
     )
-    for variant in variants:
-        splits = {split: by_split[variant.name, split] for split in curves.SPLITS if (variant.name, split) in by_split}
-        figures.accuracy_and_loss(
-            _series(splits, "accuracy"),
-            _series(splits, "loss"),
-            f"{variant.name}: accuracy and loss against epochs of training",
-            paths.COMPARE_PLOTS / f"{variant.name}.png",
+    for name, splits in curves.items():
+        plots.accuracy_and_loss(
+            {split: splits[split] for split in SPLITS if split in splits},
+            f"{name}: accuracy and loss against epochs of training",
+            paths.COMPARE_PLOTS / f"{name}.png",
         )
 
 
-def _curves(variant: paths.Variant) -> dict[tuple[str, str], curves.Curve]:
-    texts = [path.read_text(encoding="utf-8") for path in (variant.training, variant.epochs)]
-    return {(variant.name, split): curve for split, curve in curves.of_variant(*texts).items()}
-
-
-def _series(named: dict[str, curves.Curve], column: str) -> figures.Series:
-    return {name: (list(curve[column]), list(curve[column].values())) for name, curve in named.items()}
+def _read_curves(variant: paths.VariantFiles) -> dict[str, pd.DataFrame]:
+    return learning_curves(*(path.read_text(encoding="utf-8") for path in (variant.training, variant.epochs)))
 
 
 def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    test, best = metrics["test"], metrics["best"]
     return {
-        "accuracy": metrics["test"]["accuracy"],
-        "loss": metrics["test"]["loss"],
-        "errors": metrics["test"]["errors"],
-        "best_epoch": metrics["best"]["epoch"],
-        "best_accuracy": metrics["best"]["accuracy"],
-        "best_loss": metrics["best"]["loss"],
+        "accuracy": test["accuracy"],
+        "loss": test["loss"],
+        "errors": test["errors"],
+        "best_epoch": best["epoch"],
+        "best_accuracy": best["accuracy"],
+        "best_loss": best["loss"],
         "calibration_error": metrics["calibration"]["expected_error"],
         "epochs": metrics["epochs"],
         "parameters": metrics["parameters"],
     }
 
 
-def _published(settings: params.Params, by_split: published.Curves) -> dict[str, Any]:
-    source = params.read(paths.PUBLISHED, published.Published)
-    experiments = read_json(paths.EXPERIMENT_METRICS)
-
-    def read(file: str) -> Any | None:
-        # The files of variants that are no longer listed may still be there, of another run.
-        path = Path(file)
-        listed = path == paths.DATASET_METRICS or path in [paths.Variant(name).metrics for name in settings.variants]
-        return read_json(path) if listed else None
-
-    return {
-        "protocols": {
-            "published": {name: report.protocol for name, report in source.reports.items()},
-            "measured": {name: _protocol(settings, name) for name in settings.variants},
-        },
-        "numbers": [published.compare_number(number, by_split, read, experiments) for number in source.numbers],
-        "claims": [published.compare_claim(claim, by_split) for claim in source.claims],
-    }
-
-
-def _protocol(settings: params.Params, variant: str) -> str:
-    """Return in words how a variant was trained here."""
-    spec, train = settings.models[variant], settings.train
-    held_out = f"{settings.preprocess.validation_fraction:.0%} of the training images held out"
-    rate = f"{spec.optimizer.learning_rate:g}"
-    if spec.optimizer.decay != 1:
-        rate += f" times {spec.optimizer.decay:g} each epoch"
-    momentum = spec.optimizer.ema_momentum
-    average = "" if momentum is None else f", weights averaged with momentum {momentum:g}"
-    layers = [
-        f"convolution {c.kernel}x{c.kernel} stride {c.stride} to {c.filters}"
-        + (f", pool {c.pool}" if c.pool > 1 else "")
-        for c in spec.convolutions
-    ]
-    if spec.dropout:
-        layers.append(f"dropout {spec.dropout:g}")
-    layers += [f"dense {units} ReLU" for units in spec.units]
-    return "; ".join(
+def _long_table(curves: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Return all curves in one table with a row for each variant, split and epoch."""
+    return pd.concat(
         [
-            ", ".join([*layers, "softmax"]),
-            f"pixels from 0 to {1 if spec.normalize else 255}",
-            f"{spec.optimizer.name} {rate}, batch {spec.batch_size}" + average,
-            held_out if spec.validation else "all training images trained on",
-            *([f"each training image shifted by at most {spec.shift} pixels"] if spec.shift else []),
-            *([_distortion(spec.distortion)] if spec.distortion else []),
-            f"one run of {train.epochs} epochs from scratch, seed {train.seed}, measured after each epoch",
+            splits[split].assign(variant=name, split=split)[["variant", "split", "epoch", "accuracy", "loss"]]
+            for name, splits in curves.items()
+            for split in SPLITS
+            if split in splits
         ]
     )
 
 
-def _distortion(distortion: params.Distortion) -> str:
-    rotate, zoom, shear = distortion.rotate, distortion.zoom, distortion.shear
-    return f"rotated by at most {rotate:g} degrees, zoomed by {zoom:.0%}, sheared by {shear:g}"
+def _compare_with_reports(parameters: params.Params, curves: dict[str, dict[str, pd.DataFrame]]) -> dict[str, Any]:
+    source = config.read(paths.PUBLISHED, published.Published)
+    experiments = published.read_experiments(paths.EXPERIMENT_METRICS)
+    by_split = {(name, split): curve for name, splits in curves.items() for split, curve in splits.items()}
+
+    def read(file: str) -> Any | None:
+        # Files of variants that are no longer listed may still exist, from another run.
+        path = Path(file)
+        listed = [paths.DATASET_METRICS, *(paths.VariantFiles(name).metrics for name in parameters.variants)]
+        return read_json(path) if path in listed else None
+
+    return {
+        "protocols": {
+            "published": {name: report.protocol for name, report in source.reports.items()},
+            "measured": {name: describe(parameters, name) for name in parameters.variants},
+        },
+        "numbers": [asdict(published.compare_number(number, by_split, read, experiments)) for number in source.numbers],
+        "claims": [_claim(published.check_claim(claim, by_split)) for claim in source.claims],
+    }
+
+
+def _claim(result: published.ClaimComparison) -> dict[str, Any]:
+    claim = result.claim
+    return {
+        "report": claim.report,
+        "section": claim.section,
+        "claim": claim.claim,
+        "from": result.start,
+        "to": result.end,
+        "by": claim.by,
+        "change": claim.change,
+        "holds": result.holds,
+        "variant": claim.start.variant,
+    }

@@ -2,31 +2,35 @@
 
 import numpy as np
 
-from digits import figures, idx, params, paths, splits
-from digits.files import write_arrays, write_json
+from digits import plots
+from digits.core import params, paths
+from digits.core.artifacts import write_arrays, write_json
+from digits.core.images import CLASSES
+from digits.data import idx
+from digits.data.split import stratified_split
 
-COLUMNS = 12  # of the sample grid
+COLUMNS = 12  # of the figure with samples
 
 
 def run() -> None:
-    settings = params.load(paths.PARAMS)
-    section = settings.preprocess
+    """Read and split the images, and write the arrays, their counts and figures of the data."""
+    parameters = params.load(paths.PARAMS)
+    section = parameters.preprocess
     train_images, train_labels, test_images, test_labels = (
-        paths.RAW / name for name in settings.download.files.by_name()
+        paths.RAW / name for name in parameters.download.files.by_name()
     )
     images, labels = idx.read_pair(train_images, train_labels)
-    train, validation = splits.stratified(labels, section.validation_fraction, section.seed)
-    parts = {
+    train, validation = stratified_split(labels, section.validation_fraction, section.seed)
+    splits = {
         paths.TRAIN: (images[train], labels[train]),
         paths.VALIDATION: (images[validation], labels[validation]),
         paths.TEST: idx.read_pair(test_images, test_labels),
     }
-    for path, (pictures, digits) in parts.items():
-        write_arrays(path, images=pictures, labels=digits)
-    counts = {path.stem: np.bincount(digits, minlength=idx.CLASSES).tolist() for path, (_, digits) in parts.items()}
-    write_json(
-        paths.DATASET_METRICS,
-        {split: {"images": sum(of_digit), "per_class": of_digit} for split, of_digit in counts.items()},
-    )
-    figures.sample_grid(*parts[paths.TRAIN], COLUMNS, paths.DATASET_PLOTS / "samples.png")
-    figures.normalization(images[0], int(labels[0]), paths.DATASET_PLOTS / "normalization.png")
+    counts = {}
+    for path, (split_images, split_labels) in splits.items():
+        write_arrays(path, images=split_images, labels=split_labels)
+        per_class = np.bincount(split_labels, minlength=CLASSES).tolist()
+        counts[path.stem] = {"images": len(split_labels), "per_class": per_class}
+    write_json(paths.DATASET_METRICS, counts)
+    plots.sample_grid(*splits[paths.TRAIN], COLUMNS, paths.DATASET_PLOTS / "samples.png")
+    plots.normalization(images[0], int(labels[0]), paths.DATASET_PLOTS / "normalization.png")

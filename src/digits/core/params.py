@@ -1,0 +1,231 @@
+"""The schema of params.yaml: every parameter with its type and the values allowed."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from digits.core import config
+from digits.core.config import Section
+from digits.core.errors import UserError
+from digits.core.images import SIDE
+
+NPM = re.compile(r"npm:(?P<package>(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*@[0-9][0-9A-Za-z.+-]*)")
+SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
+ERRORS = "-errors"  # metrics/variants/<variant>-errors.json is beside <variant>.json
+
+
+def _source(source: str) -> str:
+    scheme = SCHEME.match(source)
+    match scheme and scheme["scheme"]:
+        case "http" | "https" | "file" if _is_url(source):
+            return source
+        case None if source and source.isprintable() and not source.startswith("-"):
+            return source
+        case "npm" if NPM.fullmatch(source):
+            return source
+    raise PydanticCustomError("source", "it must be http(s)://…, file:…, a folder, or npm:<package>@<version>")
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return url.isprintable() and bool(parts.path if parts.scheme == "file" else parts.hostname) and parts.port != 0
+    except ValueError:  # brackets around something other than an IPv6 address, a port over 65535
+        return False
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?", name) or name.endswith(ERRORS):
+        raise PydanticCustomError(
+            "name",
+            "the name of a variant must be 1 to 64 of a-z, 0-9 and inner hyphens, and must not end with {end}",
+            {"end": ERRORS},
+        )
+    return name
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[str, AfterValidator(_name)]  # a path, a shell word, a DVC stage
+Source = Annotated[str, AfterValidator(_source)]
+
+
+class FileSpec(Section):
+    """The size and the checksum of a downloaded file, uncompressed."""
+
+    bytes: Annotated[int, Field(ge=1, le=2**31)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Files(Section):
+    """The four IDX files of MNIST, under their published names."""
+
+    train_images: FileSpec = Field(alias="train-images-idx3-ubyte")
+    train_labels: FileSpec = Field(alias="train-labels-idx1-ubyte")
+    test_images: FileSpec = Field(alias="t10k-images-idx3-ubyte")
+    test_labels: FileSpec = Field(alias="t10k-labels-idx1-ubyte")
+
+    def by_name(self) -> dict[str, FileSpec]:
+        """Return the size and checksum of each file by its name on disk, in the order above."""
+        return {str(field.alias): getattr(self, name) for name, field in type(self).model_fields.items()}
+
+
+class Download(Section):
+    """Where the data comes from."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    timeout: Annotated[float, Field(gt=0, le=3600)]  # seconds for a source to send a file
+    retries: Annotated[int, Field(ge=0, le=10)]
+    files: Files
+
+
+class Preprocess(Section):
+    """How the 60,000 published training images are split."""
+
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+
+class Train(Section):
+    """Training settings that all variants share."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    checkpoints: list[Annotated[int, Field(ge=1)]] | None  # epochs to save and evaluate; null: every epoch
+    seed: Seed
+    threads: Annotated[int, Field(ge=1, le=256)]  # of TensorFlow; another number changes the last digits of results
+
+    @model_validator(mode="after")
+    def _checkpoints(self) -> Self:
+        if self.checkpoints is not None:
+            ascending = self.checkpoints == sorted(set(self.checkpoints))
+            if not self.checkpoints or not ascending or self.checkpoints[-1] != self.epochs:
+                raise PydanticCustomError(
+                    "checkpoints",
+                    "checkpoints must be null, or ascend and end with epochs, {epochs}",
+                    {"epochs": self.epochs},
+                )
+        return self
+
+    @property
+    def saved_epochs(self) -> list[int]:
+        """The epochs whose weights are saved and evaluated, ascending; the last is `epochs`."""
+        return self.checkpoints if self.checkpoints is not None else list(range(1, self.epochs + 1))
+
+
+class Evaluate(Section):
+    """How the test results are summarized."""
+
+    calibration_bins: Annotated[int, Field(ge=2, le=1000)]
+
+
+class Analyze(Section):
+    """What the figure of the error analysis shows."""
+
+    images: Annotated[int, Field(ge=1, le=100)]  # the most confident mistakes
+
+
+class Optimizer(Section):
+    """A Keras optimizer; its learning rate depends on the step alone, never on the length of the run."""
+
+    name: Literal["sgd", "adam"]
+    learning_rate: Annotated[float, Field(gt=0, le=100)]
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # factor on the learning rate over each epoch
+    ema_momentum: Annotated[float, Field(gt=0, lt=1)] | None = None  # evaluate the moving average of the weights
+
+
+class Convolution(Section):
+    """A convolution without padding, then ReLU and max-pooling; sizes in pixels along one edge."""
+
+    filters: Annotated[int, Field(ge=1, le=1024)]
+    kernel: Annotated[int, Field(ge=1, le=SIDE)]
+    stride: Annotated[int, Field(ge=1, le=SIDE)] = 1
+    pool: Annotated[int, Field(ge=1, le=SIDE)] = 1
+
+
+class Distortion(Section):
+    """The largest random distortion of a training image about its centre."""
+
+    rotate: Annotated[float, Field(ge=0, le=180)]  # degrees in either direction
+    zoom: Annotated[float, Field(ge=0, le=0.5)]  # each axis is scaled by 1 - zoom to 1 + zoom
+    shear: Annotated[float, Field(ge=0, le=1)]  # pixels sideways per pixel down, in either direction
+
+
+class ModelSettings(Section):
+    """A variant: its network and how it is trained."""
+
+    normalize: bool  # scale pixels from 0..255 to 0..1
+    validation: bool  # hold out the validation split; false: train on it, too
+    convolutions: list[Convolution] = Field(default=[])
+    units: list[Annotated[int, Field(ge=1, le=65536)]]  # of each hidden dense layer
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the inputs of the first dense layer, while training
+    loss: Literal["categorical_crossentropy", "sparse_categorical_crossentropy"]
+    optimizer: Optimizer
+    batch_size: Annotated[int, Field(ge=1, le=60_000)]
+    shift: Annotated[int, Field(ge=0, le=8)] = (
+        0  # pixels: the largest random shift of a training image, in each direction
+    )
+    distortion: Distortion | None = None
+
+    @field_validator("convolutions")
+    @classmethod
+    def _fits(cls, convolutions: list[Convolution]) -> list[Convolution]:
+        side = SIDE
+        for index, layer in enumerate(convolutions):
+            after = ((side - layer.kernel) // layer.stride + 1) // layer.pool
+            if layer.kernel > side or after < 1:
+                raise PydanticCustomError(
+                    "layer",
+                    "[{index}] has kernel {kernel}, stride {stride} and pool {pool}, but its input has only "
+                    "{side}x{side} pixels: kernel + stride * (pool - 1) must be at most {side}",
+                    {"index": index, "side": side} | layer.model_dump(),
+                )
+            side = after
+        return convolutions
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    variants: Annotated[list[Name], Field(min_length=1)]
+    download: Download
+    preprocess: Preprocess
+    train: Train
+    evaluate: Evaluate
+    analyze: Analyze
+    models: dict[Name, ModelSettings]
+
+    @model_validator(mode="after")
+    def _variants(self) -> Self:
+        for index, variant in enumerate(self.variants):
+            if variant not in self.models:
+                raise PydanticCustomError(
+                    "variant",
+                    "variants[{index}] is '{variant}', which has no entry under models; the entries are {known}",
+                    {"index": index, "variant": variant, "known": ", ".join(self.models) or "none"},
+                )
+            if variant in self.variants[:index]:
+                raise PydanticCustomError(
+                    "variant",
+                    "variants[{index}] is '{variant}', which the list already contains: name each variant once",
+                    {"index": index, "variant": variant},
+                )
+        return self
+
+    def model(self, variant: str) -> ModelSettings:
+        """Return the settings of a variant; raise UserError if there are none."""
+        if variant not in self.models:
+            raise UserError(f"'{variant}' has no entry under models; the entries are {', '.join(self.models)}")
+        return self.models[variant]
+
+
+def load(path: Path) -> Params:
+    """Read and check params.yaml; raise UserError as `config.read` does."""
+    return config.read(path, Params, parse=config.parse_like_dvc)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of params.yaml, by which editors complete and check it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}

@@ -1,0 +1,191 @@
+"""Figures as PNG files, on a white background, so that they are legible on light and dark pages."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from digits.core.artifacts import atomic_write
+from digits.core.formatting import percent
+from digits.core.images import CLASSES, SIDE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Images = NDArray[np.uint8]
+
+# The palette of Okabe and Ito, whose colours colour-blind readers can distinguish.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+ERROR_TICKS = (0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001)
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # part of Matplotlib, so that it is the same on every machine
+    "font.size": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "figure.titlesize": 13,
+    "figure.titleweight": "bold",
+    "grid.color": "#e5e5e5",
+    "image.cmap": "gray_r",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+DPI = 110
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file whose bytes depend on the figure and the version of Matplotlib alone."""
+    FigureCanvasAgg(figure)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
+
+
+def sample_grid(images: Images, labels: NDArray[np.uint8], columns: int, path: Path) -> None:
+    """Draw the first images of each digit, one digit per row.
+
+    Args:
+        images: (n, 28, 28).
+        labels: (n,).
+        columns: the number of images of each digit.
+        path: the PNG file.
+    """
+    gap = 2
+    rows = [images[labels == digit][:columns] for digit in range(CLASSES)]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(columns * 0.62 + 0.9, 7.3))
+        axis = figure.add_axes((0.1, 0.02, 0.88, 0.9))
+        _tile(axis, rows, columns, gap, gap)
+        for digit in range(CLASSES):
+            axis.text(-8, digit * (SIDE + gap) + SIDE / 2, str(digit), va="center", ha="right", fontsize=13)
+        figure.suptitle(f"The first {columns} training images of each digit")
+        save(figure, path)
+
+
+def _tile(axis: Axes, rows: Sequence[Images], columns: int, right: int, below: int) -> None:
+    """Draw rows of images (at most `columns`, 28, 28) as one picture, with blank pixels to the right and below each.
+
+    One large picture takes a tenth of the time of many small ones.
+    """
+    canvas = np.zeros((len(rows), SIDE + below, columns, SIDE + right), np.uint8)
+    for line, row in enumerate(rows):
+        canvas[line, :SIDE, : len(row), :SIDE] = row.swapaxes(0, 1)
+    height, width = len(rows) * (SIDE + below), columns * (SIDE + right)
+    axis.imshow(
+        canvas.reshape(height, width)[: height - below, : width - right], vmin=0, vmax=255, interpolation="nearest"
+    )
+    axis.axis("off")
+
+
+def normalization(image: Images, label: int, path: Path) -> None:
+    """Draw an image (28, 28) and its grey levels before and after its pixels are scaled from 0..255 to 0..1."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 6.2), layout="constrained")
+        grid = figure.subplots(2, 2, height_ratios=(1.7, 1))
+        versions: list[tuple[str, NDArray[Any], float]] = [
+            ("Before: 0 to 255", image, 255.0),
+            ("After: 0 to 1", image / 255.0, 1.0),
+        ]
+        for column, (title, pixels, white) in enumerate(versions):
+            picture, counts = grid[0][column], grid[1][column]
+            shown = picture.imshow(pixels, vmin=0, vmax=white)
+            picture.set(title=title, xlabel="column (pixels)", ylabel="row (pixels)")
+            picture.grid(visible=False)
+            figure.colorbar(shown, ax=picture, label="pixel value")
+            counts.hist(pixels.ravel(), bins=32, range=(0, white), color=COLORS[0])
+            counts.set(yscale="log", xlabel="pixel value", ylabel="pixels")
+        figure.suptitle(f"A digit {label} before and after normalization: the same picture on another scale")
+        save(figure, path)
+
+
+def mistakes(images: Images, table: "pd.DataFrame", title: str, path: Path) -> None:
+    """Draw misclassified images.
+
+    Args:
+        images: (n, 28, 28).
+        table: n rows with the columns label, predicted and probability_predicted.
+        title: the title.
+        path: the PNG file.
+    """
+    columns, right, above = 6, 10, 13  # pixels to the right of each image, and above it for two lines of text
+    lines = max(1, -(-len(images) // columns))
+    width, height = columns * (SIDE + right), lines * (SIDE + above)  # of the whole picture, in pixels of the images
+    with mpl.rc_context(STYLE):
+        size = (8.7, 8.7 * height / width + 0.6)
+        figure = Figure(figsize=size)
+        axis = figure.add_axes((0.04, 0.02, 0.92, 1 - 0.6 / size[1]))
+        _tile(
+            axis,
+            [images[start : start + columns] for start in range(0, lines * columns, columns)],
+            columns,
+            right,
+            above,
+        )
+        axis.set(xlim=(-right / 2, width - right / 2), ylim=(height - above, -above))
+        for index, row in enumerate(table.to_dict("records")):
+            line, column = divmod(index, columns)
+            text = (
+                f"{row['label']} read as {row['predicted']}\nat {percent(row['probability_predicted'], 1, trim=True)}"
+            )
+            x, y = column * (SIDE + right) + SIDE / 2, line * (SIDE + above) - 1.5
+            axis.text(x, y, text, va="bottom", ha="center", fontsize=9)
+        figure.suptitle(title)
+        save(figure, path)
+
+
+def accuracy_and_loss(curves: Mapping[str, "pd.DataFrame"], title: str, path: Path, split: str = "") -> None:
+    """Draw accuracy beside loss against epochs, with a line for each curve, in the same colour in both.
+
+    The accuracy axis is spaced by the logarithm of the error, so that 99.0 % and 99.3 % are as far apart as 90 % and
+    93 %; the loss axis is logarithmic.
+
+    Args:
+        curves: tables by name, with the epoch as index and the columns accuracy and loss.
+        title: the title.
+        path: the PNG file.
+        split: the split that all curves are of, for the titles of the axes.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for index, (name, curve) in enumerate(curves.items()):
+            marker = "o" if len(curve) == 1 else None  # a line with a single point is invisible
+            style: Any = {"color": COLORS[index % len(COLORS)], "label": name, "marker": marker}
+            left.plot(curve.index, np.maximum(1 - curve["accuracy"], ERROR_TICKS[-1] / 2), **style)
+            right.plot(curve.index, curve["loss"], **style)
+        for axis in (left, right):
+            low, high = axis.dataLim.intervaly
+            if low == high:  # a single point: an axis without extent has no ticks
+                axis.set_ylim(low / 2, high * 2)
+        _error_axis(left)
+        left.set(title=f"{split} accuracy".strip().capitalize(), xlabel="epochs", ylabel="accuracy")
+        right.set(title=f"{split} loss".strip().capitalize(), xlabel="epochs", ylabel="cross-entropy (nats)")
+        right.set_yscale("log")
+        right.yaxis.set_major_locator(FixedLocator([m * 10.0**e for e in range(-5, 3) for m in (1, 1.5, 2, 3, 5, 7)]))
+        right.yaxis.set_minor_locator(NullLocator())
+        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for axis in (left, right):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.suptitle(title)
+        save(figure, path)
+
+
+def _error_axis(axis: Axes) -> None:
+    """Label an axis of error rates with accuracies, the higher ones at the top."""
+    axis.set_yscale("log")
+    axis.invert_yaxis()
+    axis.yaxis.set_major_locator(FixedLocator(ERROR_TICKS))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(1 - value, 1, trim=True)))

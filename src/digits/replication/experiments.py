@@ -1,0 +1,221 @@
+"""The protocols that the reports may have followed, run as DVC experiments and compared with what they published."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from digits.core import paths
+from digits.core.artifacts import write_json
+from digits.core.config import Section, read
+from digits.core.errors import UserError
+from digits.evaluation.curves import learning_curves
+from digits.replication.published import (
+    Curves,
+    Epoch,
+    ExperimentNumber,
+    ExperimentResult,
+    ExperimentResults,
+    Number,
+    Point,
+    Published,
+    value_of,
+)
+from digits.versioning.git import git
+from digits.versioning.repository import open_repository
+from digits.versioning.revisions import Revision
+
+
+class Experiment(Section):
+    """A change of parameters that may account for the published numbers of one variant."""
+
+    description: str
+    variant: str
+    set: list[str] = Field(default_factory=list)  # as for `dvc exp run -S`
+    quantities: list[str] | None = None  # those compared; None: all that are on a curve of the variant
+    epochs: dict[Epoch, int] = Field(default_factory=dict)  # from an epoch in data/published.yaml to the experiment's
+
+    @property
+    def settings(self) -> list[str]:
+        """Every setting for `dvc exp run -S`, except the seed."""
+        return [f"variants=[{self.variant}]", *self.set]
+
+
+class Experiments(Section):
+    """The content of experiments.yaml."""
+
+    seeds: Annotated[list[int], Field(min_length=1)]
+    experiments: dict[str, Experiment]
+
+
+class Target(NamedTuple):
+    """A published number that an experiment is compared with.
+
+    Attributes:
+        point: Where the experiment's curves have the number.
+        epoch: The epoch of `point` if it is not that of data/published.yaml, else None.
+    """
+
+    number: Number
+    point: Point
+    epoch: int | None
+
+
+def load(path: Path) -> Experiments:
+    """Read and check experiments.yaml; raise UserError if it is invalid."""
+    return read(path, Experiments)
+
+
+def dvc_name(experiment: str, seed: int) -> str:
+    """Return the name of the DVC experiment that runs an experiment with a seed."""
+    return f"{experiment}-{seed}"
+
+
+def run(root: Path, experiments: Experiments) -> str:
+    """Run each experiment with each seed, unless it has been run on this commit, in copies of the repository.
+
+    Args:
+        root: the folder of dvc.yaml.
+        experiments: what to run.
+
+    Returns:
+        The commit.
+
+    Raises:
+        UserError: DVC failed; it has printed why.
+        KeyboardInterrupt: the user pressed Ctrl-C. Finished experiments are kept; the next call runs the others.
+    """
+    head = git(root, "rev-parse", "HEAD").strip()
+    finished = _finished(root, head)
+    for name, experiment in experiments.experiments.items():
+        for seed in experiments.seeds:
+            if dvc_name(name, seed) not in finished:
+                settings = [
+                    word for setting in [*experiment.settings, f"train.seed={seed}"] for word in ("-S", setting)
+                ]
+                _dvc(root, "exp", "run", "--queue", "--name", dvc_name(name, seed), *settings)
+    try:
+        _dvc(root, "exp", "run", "--run-all")
+    except KeyboardInterrupt:
+        _dvc(root, "queue", "stop", "--kill")  # the workers are separate processes, which would go on
+        raise
+    return head
+
+
+def results(root: Path, experiments: Experiments, published: Published, commit: str) -> dict[str, ExperimentResult]:
+    """Return, by experiment, the published numbers beside their mean and standard deviation over the seeds.
+
+    Args:
+        root: the folder of dvc.yaml.
+        experiments: the experiments, which `run` has run.
+        published: the numbers to compare with.
+        commit: the commit on which they were run.
+
+    Raises:
+        UserError: an experiment has not been run on the commit, or experiments.yaml does not fit data/published.yaml.
+    """
+    finished = _finished(root, commit)
+    compared = {}
+    for name, experiment in experiments.experiments.items():
+        wanted = targets(name, experiment, published)
+        runs = []
+        for seed in experiments.seeds:
+            revision = finished.get(dvc_name(name, seed))
+            if revision is None:
+                raise UserError(
+                    f"experiment {dvc_name(name, seed)} has not been run on {commit}: type `make experiments`"
+                )
+            runs.append(_curves(root, revision, experiment.variant))
+        compared[name] = ExperimentResult(
+            description=experiment.description,
+            set=experiment.settings,
+            seeds=experiments.seeds,
+            numbers=[summarize(name, target, runs) for target in wanted],
+        )
+    return compared
+
+
+def targets(name: str, experiment: Experiment, published: Published) -> list[Target]:
+    """Return the published numbers that an experiment is compared with, in the order of data/published.yaml.
+
+    Raises:
+        UserError: the experiment names a quantity or an epoch that no number on a curve of its variant has.
+    """
+    found = [
+        (number, number.curve)
+        for number in published.numbers
+        if number.curve and number.curve.variant == experiment.variant
+    ]
+    known = {number.quantity for number, _ in found}
+    for quantity in experiment.quantities or ():
+        if quantity not in known:
+            raise UserError(
+                f"experiments.yaml: {name}: data/published.yaml has no number '{quantity}' "
+                f"on a curve of {experiment.variant}"
+            )
+    chosen = [each for each in found if experiment.quantities is None or each[0].quantity in experiment.quantities]
+    for epoch in experiment.epochs:
+        if epoch not in {point.epoch for _, point in chosen}:
+            raise UserError(f"experiments.yaml: {name}: no number that it is compared with is at epoch '{epoch}'")
+    moved = [(number, point, experiment.epochs.get(point.epoch)) for number, point in chosen]
+    return [
+        Target(number, point if epoch is None else point.model_copy(update={"epoch": epoch}), epoch)
+        for number, point, epoch in moved
+    ]
+
+
+def summarize(name: str, target: Target, runs: Sequence[Curves]) -> ExperimentNumber:
+    """Return a published number beside its mean and standard deviation over the runs of an experiment.
+
+    Raises:
+        UserError: a run does not have the number.
+    """
+    number = target.number
+    values = [value for run in runs if (value := value_of(target.point, run)) is not None]
+    if len(values) != len(runs):
+        raise UserError(
+            f"experiments.yaml: {name} does not measure '{number.quantity}': add its epoch to train.checkpoints"
+        )
+    average = mean(values)
+    return ExperimentNumber(
+        report=number.report,
+        quantity=number.quantity,
+        epoch=target.epoch,
+        published=number.published,
+        mean=average,
+        standard_deviation=stdev(values) if len(values) > 1 else None,
+        values=values,
+        tolerance=number.tolerance,
+        reproduced=number.is_reproduced_by(average),
+    )
+
+
+def write(path: Path, compared: ExperimentResults) -> None:
+    """Write the results of experiments as JSON, which `published.read_experiments` reads."""
+    write_json(path, {name: asdict(result) for name, result in compared.items()})
+
+
+def _finished(root: Path, commit: str) -> dict[str, str]:
+    """Return the commits of the experiments that were run on a commit, by name."""
+    with open_repository(root) as repo:
+        listed = repo.experiments.ls(commit)
+    return {name: revision for experiments in listed.values() for name, revision in experiments if name}
+
+
+def _curves(root: Path, revision: str, variant: str) -> Curves:
+    files = paths.VariantFiles(variant)
+    commit = Revision(root, revision, revision)
+    training, epochs = commit.text(files.training), commit.text(files.epochs)
+    if training is None or epochs is None:
+        return {}
+    return {(variant, split): curve for split, curve in learning_curves(training, epochs).items()}
+
+
+def _dvc(root: Path, *words: str) -> None:
+    result = subprocess.run(["dvc", *words], cwd=root, check=False)  # noqa: S607
+    if result.returncode:
+        raise UserError(f"`dvc {' '.join(words)}` exited with status {result.returncode}: see its message above")

@@ -1,0 +1,160 @@
+"""A review as an HTML page, as Markdown for a pull request and as text for a terminal."""
+
+import base64
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from digits.core import formatting
+from digits.core.artifacts import read_arrays, write_text
+from digits.core.images import MAX_PIXEL
+from digits.review.report import Chart, Review
+
+MAX_SHOWN = 30  # images of a variant that are newly wrong, and newly right; the page lists the others by index
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class AccuracyChart:
+    """The test accuracy of a variant on both sides, in percent, at the epochs that both have."""
+
+    variant: str
+    base: list[float]
+    head: list[float]
+    epochs: list[int]
+
+
+def write(review: Review, folder: Path, test: Path) -> None:
+    """Write `index.html` and `index.md`.
+
+    Args:
+        review: the review.
+        folder: the folder for the two files.
+        test: the test images, `test.npz`. If the file is missing or is not the one that the models were evaluated on,
+            the page lists the images by index only.
+    """
+    images = None
+    if test.is_file() and hashlib.md5(test.read_bytes(), usedforsecurity=False).hexdigest() == review.test_md5:
+        images = read_arrays(test)["images"]
+    write_text(folder / "index.html", html(review, images))
+    write_text(folder / "index.md", markdown(review))
+
+
+def html(review: Review, images: Images | None) -> str:
+    """Return a review as one HTML file that loads nothing from the network.
+
+    Args:
+        review: the review.
+        images: the test images, (n, 28, 28); None to list them by index only.
+    """
+    return _template("review.html").render(
+        review=review,
+        thumbnails=_thumbnails(review, images),
+        max_shown=MAX_SHOWN,
+        changed=[(chart, _svg(chart)) for chart in review.charts if chart.changed],
+        unchanged=[(chart, _svg(chart)) for chart in review.charts if not chart.changed],
+        pictures=[(p.path, _data_url(p.base), _data_url(p.head)) for p in review.pictures if p.base != p.head],
+        same_pictures=[(p.path, _data_url(p.head)) for p in review.pictures if p.base == p.head and p.head],
+    )
+
+
+def markdown(review: Review) -> str:
+    """Return a review as Markdown for GitHub: tables and Mermaid charts, no image that would need a host."""
+    text = _template("review.md").render(review=review, charts=_accuracy_charts(review))
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def summary(review: Review) -> str:
+    """Return a review in a few lines for a terminal."""
+    lines = [f"{review.head.name} against {review.base.name}"]
+    for name, verdict in review.verdicts.items():
+        before, after = percent(verdict.base.accuracy), percent(verdict.head.accuracy)
+        counts = f"{len(verdict.newly_right)} newly right, {len(verdict.newly_wrong)} newly wrong"
+        lines.append(f"  {name}: {verdict.outcome}; {before} to {after}, {counts}, p {p_value(verdict.adjusted)}")
+    return "\n".join([*lines, *(f"  note: {note}" for note in review.notes)])
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage that a line break does not split."""
+    return formatting.percent(share).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def p_value(value: float) -> str:
+    """Return a p-value with two significant digits."""
+    return f"{value:.2g}" if value >= 1e-4 else "< 0.0001"  # noqa: PLR2004
+
+
+def plain(value: Any) -> str:
+    """Return a parameter or a metric as text."""
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=PackageLoader("digits.review"),
+        autoescape=name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(percent=percent, p_value=p_value, plain=plain)
+    return environment.get_template(f"{name}.j2")
+
+
+def _thumbnails(review: Review, images: Images | None) -> dict[int, str]:
+    """Return the images that the page shows, dark on light, as data URLs by index."""
+    if images is None:
+        return {}
+    verdicts = review.verdicts.values()
+    shown = {index for v in verdicts for index in v.newly_wrong[:MAX_SHOWN] + v.newly_right[:MAX_SHOWN]}
+    return {index: _data_url(_png(MAX_PIXEL - images[index])) or "" for index in sorted(shown)}
+
+
+def _png(pixels: Images) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _data_url(png: bytes | None) -> str | None:
+    return None if png is None else f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _svg(chart: Chart) -> Markup:
+    return Markup(vl_convert.vegalite_to_svg(chart.specification))  # noqa: S704  # the converter escapes the data
+
+
+def _accuracy_charts(review: Review) -> list[AccuracyChart]:
+    """Return a chart for each variant whose test accuracy differs at any epoch."""
+    charts = []
+    for chart in review.charts:
+        if chart.name != "accuracy":
+            continue
+        for variant in review.verdicts:
+            base, head = (_test_accuracy(chart, side.name, variant) for side in (review.base, review.head))
+            epochs = sorted(base.keys() & head.keys())
+            if len(epochs) > 1 and base != head:
+                charts.append(AccuracyChart(variant, [base[e] for e in epochs], [head[e] for e in epochs], epochs))
+    return charts
+
+
+def _test_accuracy(chart: Chart, revision: str, variant: str) -> dict[int, float]:
+    """Return the test accuracies in a chart's data, in percent, by epoch."""
+    return {
+        int(row["epoch"]): round(100 * float(row["accuracy"]), 2)
+        for row in chart.specification["data"]["values"]
+        if row["rev"] == revision and row["variant"] == variant and row["split"] == "test"
+    }

@@ -1,0 +1,289 @@
+"""The comparison of two revisions for a reviewer, from what Git and the DVC cache have of both."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digits.core import paths
+from digits.core.artifacts import read_arrays
+from digits.core.config import parse_fast, parse_like_dvc
+from digits.core.errors import UserError
+from digits.evaluation import comparison
+from digits.evaluation.comparison import Mistake, Verdict
+from digits.versioning import revisions
+from digits.versioning.repository import LOCK, open_repository
+from digits.versioning.revisions import Revision
+
+SPLITS = {"train": paths.TRAIN, "validation": paths.VALIDATION, "test": paths.TEST}
+Probabilities = NDArray[np.float32]
+Content = Mapping[str, Any]
+PARSERS: dict[Path, Callable[[str], Any]] = {  # of the files that are compared
+    paths.PARAMS: parse_like_dvc,
+    LOCK: parse_fast,
+    paths.DATASET_METRICS: json.loads,
+    paths.SUMMARY: json.loads,
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value that differs; None on a side that does not have it."""
+
+    key: str
+    base: Any
+    head: Any
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A complete Vega-Lite specification with the data of both sides."""
+
+    name: str
+    title: str
+    specification: dict[str, Any]
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file of the pipeline on both sides; None on a side that does not have it."""
+
+    path: str
+    base: bytes | None
+    head: bytes | None
+
+
+@dataclass
+class Review:
+    """A whole review."""
+
+    base: Revision
+    head: Revision
+    test_md5: str | None = None  # of the test images; None unless both sides were evaluated on the same ones
+    notes: list[str] = field(default_factory=list)  # what is missing from the review, and why
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    mistakes: dict[str, tuple[dict[int, Mistake], dict[int, Mistake]]] = field(default_factory=dict)
+    probabilities: dict[str, tuple[Probabilities | None, Probabilities | None]] = field(default_factory=dict)
+    parameters: list[Change] = field(default_factory=list)
+    metrics: list[Change] = field(default_factory=list)
+    data: list[Change] = field(default_factory=list)
+    code: dict[str, list[str]] = field(default_factory=dict)  # changed packages and files of each stage
+    charts: list[Chart] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether any variant is significantly worse."""
+        return any(verdict.outcome is comparison.Outcome.WORSE for verdict in self.verdicts.values())
+
+    def probability(self, variant: str, side: int, index: int, digit: int) -> float | None:
+        """Return the probability that a variant assigned to a digit, or None if the cache does not have it.
+
+        Args:
+            variant: the variant.
+            side: 0 for the base, 1 for the head.
+            index: the test image.
+            digit: the digit.
+        """
+        known = self.probabilities[variant][side]
+        return None if known is None else float(known[index, digit])
+
+
+class LockedStages:
+    """The stages in a dvc.lock, without those of variants that are no longer listed, which DVC keeps there."""
+
+    def __init__(self, lock: Content, variants: Iterable[str]) -> None:
+        self._stages = {
+            name: stage
+            for name, stage in (lock.get("stages") or {}).items()
+            if "@" not in name or name.partition("@")[2] in variants
+        }
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stages)
+
+    def dependencies(self, stage: str) -> dict[str, str]:
+        """Return the MD5 of each file and folder that a stage depends on, by path."""
+        return {dep["path"]: dep["md5"] for dep in self._stages.get(stage, {}).get("deps", ()) if "md5" in dep}
+
+    def input_md5(self, path: Path) -> str | None:
+        """Return the MD5 of a file that a stage depends on, or None if no stage does."""
+        found = (self.dependencies(stage).get(path.as_posix()) for stage in self)
+        return next((md5 for md5 in found if md5), None)
+
+
+def review(root: Path, base: str, head: str | None) -> Review:
+    """Compare two revisions.
+
+    Args:
+        root: the folder of dvc.yaml.
+        base: a branch, tag, commit or experiment.
+        head: likewise; None for the workspace.
+
+    Raises:
+        UserError: a revision does not exist.
+    """
+    sides = revisions.resolve(root, base), revisions.resolve(root, head) if head else revisions.workspace(root)
+    result = Review(*sides)
+    if not revisions.is_ancestor(root, *sides):
+        result.notes.append(
+            f"'{base}' is not an ancestor of '{sides[1].name}': the review includes what changed in '{base}' since "
+            "they diverged."
+        )
+    contents = {path: _read_both(result, path) for path in PARSERS}
+    result.parameters.extend(_changes(*contents[paths.PARAMS]))
+    result.metrics.extend(_changes(*contents[paths.SUMMARY]))
+    base_lock, head_lock = (
+        LockedStages(lock, summary) for lock, summary in zip(contents[LOCK], contents[paths.SUMMARY], strict=True)
+    )
+    locks = base_lock, head_lock
+    result.data.extend(_changes(*contents[paths.DATASET_METRICS]))
+    result.data.extend(
+        _changes(*({f"{split}.md5": lock.input_md5(path) for split, path in SPLITS.items()} for lock in locks))
+    )
+    result.code.update(_changed_code(*locks))
+    _add_verdicts(result, contents[paths.SUMMARY], contents[paths.DATASET_METRICS], locks)
+    _add_plots(result, root)
+    return result
+
+
+def _read_both(result: Review, path: Path) -> tuple[Content, Content]:
+    """Return the content of a JSON or YAML file on both sides; one that cannot be read is noted and empty."""
+    found: list[Content] = []
+    for side in (result.base, result.head):
+        content = _parse(side.read(path), PARSERS[path])
+        if content is None:
+            result.notes.append(f"'{side.name}' has no {path} that can be read: its values are not compared.")
+        found.append(content or {})
+    return found[0], found[1]
+
+
+def _parse(file: bytes | None, parse: Callable[[str], Any]) -> Content | None:
+    """Return the mapping in a UTF-8 file, or None if the file is missing or contains something else."""
+    try:
+        content = None if file is None else parse(file.decode("utf-8"))
+    except Exception:  # ruamel.yaml documents no complete set
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _flatten(content: Content, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _changes(base: Content, head: Content) -> list[Change]:
+    if not base or not head:
+        return []
+    before, after = dict(_flatten(base)), dict(_flatten(head))
+    return [Change(key, before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)]
+
+
+def _changed_code(base: LockedStages, head: LockedStages) -> dict[str, list[str]]:
+    """Return the packages and files under src/ that changed, for each stage that both sides have."""
+    changed = {}
+    for stage in head:
+        before, after = base.dependencies(stage), head.dependencies(stage)
+        names = [path for path in after if path.startswith("src/") and before.get(path) != after[path]]
+        if before and names:
+            changed[stage] = names
+    return changed
+
+
+def _add_verdicts(
+    result: Review,
+    summaries: tuple[Content, Content],
+    datasets: tuple[Content, Content],
+    locks: tuple[LockedStages, LockedStages],
+) -> None:
+    """Add the verdicts on the variants that both sides have, and a note on each of the others."""
+    for name in dict.fromkeys([*summaries[0], *summaries[1]]):
+        if name not in summaries[0] or name not in summaries[1]:
+            side = result.base if name in summaries[0] else result.head
+            result.notes.append(f"Only '{side.name}' has variant {name}: there is nothing to compare it with.")
+    md5, head_md5 = (lock.input_md5(paths.TEST) for lock in locks)
+    images = datasets[0].get("test", {}).get("images")
+    if md5 is None or md5 != head_md5 or not images:
+        result.notes.append("The test images of the two sides differ or are not known: there are no verdicts.")
+        return
+    result.test_md5 = md5
+    for name in summaries[1]:
+        if name in summaries[0]:
+            files = paths.VariantFiles(name)
+            base_errors, head_errors = (side.text(files.errors) for side in (result.base, result.head))
+            if base_errors is None or head_errors is None:
+                result.notes.append(f"Variant {name} lacks errors.csv on one side: there is no verdict on it.")
+                continue
+            result.mistakes[name] = comparison.read_mistakes(base_errors), comparison.read_mistakes(head_errors)
+            base_probabilities, head_probabilities = (
+                _probabilities(result.head.root, lock.input_md5(files.predictions)) for lock in locks
+            )
+            result.probabilities[name] = base_probabilities, head_probabilities
+    result.verdicts.update(comparison.compare(result.mistakes, images))
+
+
+def _probabilities(root: Path, md5: str | None) -> Probabilities | None:
+    """Return a variant's probabilities, (n, 10), from the DVC cache, or None if it does not have them.
+
+    Git has only those of the misclassified images, in errors.csv.
+    """
+    if md5 is None:
+        return None
+    with open_repository(root) as repo:
+        file = Path(repo.cache.local.oid_to_path(md5))
+    return read_arrays(file)["probabilities"] if file.is_file() else None
+
+
+def _add_plots(result: Review, root: Path) -> None:
+    """Add the charts and pictures that `dvc plots diff` shows."""
+    names = result.base.commit or "", result.head.commit or revisions.WORKSPACE
+    with tempfile.TemporaryDirectory(prefix="digits-") as folder:
+        command = [sys.executable, "-m", "dvc", "plots", "diff", *names, "--json", "--out", folder]
+        output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if output.returncode:
+        result.notes.append(f"There are no charts: `dvc plots diff` failed: {output.stderr.strip().splitlines()[-1]}")
+        return
+    plots = json.loads(output.stdout)
+    for failure in plots.get("errors", ()):
+        result.notes.append(f"`dvc plots diff` could not plot {failure.get('name')} of '{failure.get('rev')}'.")
+    for name, versions in plots["data"].items():
+        if name.endswith(".png"):
+            result.pictures.append(Picture(name, result.base.read(Path(name)), result.head.read(Path(name))))
+        elif versions:
+            labels = result.base.name, result.head.name
+            result.charts.append(_chart(name, versions[0]["content"], names, labels))
+
+
+def _chart(name: str, specification: dict[str, Any], revs: tuple[str, str], labels: tuple[str, str]) -> Chart:
+    """Return a chart whose legend has the names that the user gave.
+
+    Args:
+        name: DVC's name of the plot.
+        specification: DVC's Vega-Lite specification.
+        revs: the revisions as DVC was given them.
+        labels: the names of the revisions in the chart.
+    """
+    values = specification["data"]["values"]
+    if not isinstance(values, list):
+        raise UserError(f"the template of {name} does not use its data: see .dvc/plots/")
+    title = specification.get("title", name)
+    rows: dict[str, list[Any]] = {rev: [] for rev in revs}  # a single key if both sides are the same commit
+    for value in values:
+        for rev, label in zip(revs, labels, strict=True):
+            if rev.startswith(value["rev"]):
+                rows[rev].append({key: cell for key, cell in value.items() if key != "rev"})
+                value["rev"] = label
+                break
+    text = title["text"] if isinstance(title, dict) else title
+    return Chart(name, text or name, specification, changed=rows[revs[0]] != rows[revs[1]])
