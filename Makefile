@@ -1,28 +1,45 @@
-# `make repro` and `make test` each set up all they need: the environment is made anew only when a lock file has changed.
+# `make repro` and `make test` set up everything they need. The environment is installed again only when a lock changes.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test coverage mutants faults twice hosts check experiments bench format lock readme licenses audit s3 cluster environment development
+.PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench tables lock \
+	licenses audit s3 cluster environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first interpreter of a version that TensorFlow has wheels for.
+# The first interpreter on the PATH with a version that TensorFlow supports.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo "$$name" && break; done)
-# The stages find this environment's Python without its being activated.
+# DVC starts the stages with this environment's Python, even if the environment is not activated.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
 
 repro: environment ## run the pipeline: data, training, metrics and figures
+	@echo "Running the pipeline; a first run takes two to four minutes"
 	$(BIN)/dvc repro
+	@$(BIN)/digits verify --after-repro
 
 test: development ## run the tests
 	$(BIN)/pytest
 
-coverage: development ## run the tests, and measure which lines and branches of src/ they reach
+check: development ## check style, types, workflows, dvc.lock, and the figures and links in the documentation
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/python tools/tables.py --check
+	$(BIN)/python tools/check_docs.py
+	$(BIN)/digits check-lock
+
+format: development ## format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+coverage: development ## run the tests, and measure the coverage of src/ in lines and branches
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
@@ -31,34 +48,23 @@ coverage: development ## run the tests, and measure which lines and branches of 
 		print('lines {percent_statements_covered:.1f} %, branches {percent_branches_covered:.1f} %'.format(**totals))"
 	$(BIN)/coverage report
 
-mutants: development ## change five modules in small ways, and list the changes that no test notices
-	rm -rf mutants # its verdicts on code that has not changed are kept, whatever the tests now say
+mutants: development ## mutate the modules that check input, and list the mutants that no test detects
+	rm -rf mutants # results of earlier runs would be kept for code that has not changed
 	$(BIN)/mutmut run --max-children 1
 	$(BIN)/mutmut results
 
-faults: development ## run the tests of faults and of bad input with more moments and many more examples
-	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 tests/test_sources.py tests/test_bad_input.py tests/test_faults_pipeline.py
+faults: development ## run the tests of faults and bad input with more moments and many more examples
+	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 \
+		tests/data/test_downloads.py tests/stages/test_bad_input.py tests/stages/test_faults.py
 
-twice: development ## run the pipeline in two fresh clones, and compare every byte: a quarter of an hour
-	DIGITS_FULL=1 $(BIN)/pytest -n0 --capture=no tests/test_same_bytes.py -k fresh
+test-bytes: development ## run the pipeline in two fresh clones, and compare every byte: 15 minutes
+	DIGITS_FULL=1 $(BIN)/pytest -n0 --capture=no tests/stages/test_same_bytes.py -k fresh
 
-check: development ## check style, types, workflows, and that dvc.lock is of this code
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
-	$(BIN)/zizmor --offline --quiet .github/workflows
-	$(BIN)/digits drift
-
-format: development ## bring the code into the one style
-	$(BIN)/ruff check --fix
-	$(BIN)/ruff format
-
-experiments: environment ## run the protocols that the reports may have followed
+experiments: environment ## run the protocols that the reports may have followed: half an hour
 	$(BIN)/digits experiments
 
-# The peers have an environment of their own: TensorFlow would import JAX where it finds it. pip brings no dependencies, as
-# PyTorch's are libraries for GPUs, by the gigabyte. DVC must not look through it either.
+# The other libraries have their own environment, because Keras would import JAX. pip installs no dependencies: those of
+# PyTorch are gigabytes of GPU libraries. The folder gets a .dvcignore, so that DVC does not search it.
 PEERS := .venv-bench
 bench: environment ## measure time and memory, beside other libraries: benchmarks/results.md
 	@$(MAKE) --no-print-directory environment VENV=$(PEERS)
@@ -69,57 +75,69 @@ bench: environment ## measure time and memory, beside other libraries: benchmark
 		cp benchmarks/requirements.txt $(PEERS)/benchmarks.txt; }
 	$(PEERS)/bin/python benchmarks/run.py
 
-# As root, a host is a network namespace with an address of its own. Needs the data in the DVC cache.
-hosts: development ## show a sweep on three hosts, one of which dies: benchmarks/sweep.json
+# As root: each host is a network namespace. Needs the data in the DVC cache.
+demo-sweep: development ## run a sweep on three simulated hosts, one of which dies: benchmarks/sweep.json
 	$(BIN)/python benchmarks/sweep.py hosts
 
-readme: environment ## write the tables of README.md from metrics/ and benchmarks/
-	$(BIN)/digits readme
+tables: environment ## write the tables in README.md and docs/ from metrics/ and benchmarks/
+	$(BIN)/python tools/tables.py
 
-# uv resolves for every platform and Python version at once. No registry is named, so that the locks hold for any mirror.
+# uv resolves for every platform and Python version. The locks name no registry, so that they work with any mirror.
 LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
-lock: development ## bring requirements*.txt up to date with pyproject.toml
+lock: development ## update requirements*.txt after a change of pyproject.toml
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 	$(LOCK) --extra s3 --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-s3.txt
 	$(LOCK) --extra cluster --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-cluster.txt
-
-s3: environment ## add what DVC needs for storage on S3
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-s3.txt
-
-cluster: environment ## add what `digits sweep` needs
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-cluster.txt
-
-audit: development ## ask the advisory database about every locked package (needs the internet)
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
+	$(LOCK) --extra uv --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-uv.txt
 
 LICENSES := $(BIN)/pip-licenses --from=mixed --format=markdown --with-system --packages
 names = $$(sed -n 's/==.*//p' $(1))
 licenses: development ## list the licence of every locked package: docs/licenses.md
-	@{ printf '# Licences\n\n`make licenses` writes this page: what each locked package that Linux or macOS\n' && \
-	printf 'installs says of itself. `namex` says nothing; the licence file in it is that of Apache 2.0.\n' && \
+	@{ printf '# Licences\n\n`make licenses` writes this page. It lists the licence that each locked package for Linux or\n' && \
+	printf 'macOS declares. `namex` declares none; the licence file in the package is Apache 2.0.\n' && \
 	printf '\n## To run the pipeline (requirements.txt)\n\n' && \
 	$(LICENSES) $(call names,requirements.txt) && \
-	printf '\n## To develop it, for storage on S3 and for sweeps (requirements-dev.txt)\n\n' && \
+	printf '\n## For development, S3 storage and sweeps (requirements-dev.txt)\n\n' && \
 	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
 
-# A copy of the lock is put into the environment once all of it is installed. It is compared by content: times mean nothing
-# in a fresh clone. pip compiles to byte-code, even where PYTHONDONTWRITEBYTECODE is set: TensorFlow starts 7 s sooner for it.
+audit: development ## look up every locked package in the advisory database (needs the internet)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
+
+s3: environment ## install support for storage on S3
+	@$(call install,requirements-s3.txt)
+
+cluster: environment ## install what `digits sweep` needs
+	@$(call install,requirements-cluster.txt)
+
+# uv installs in a third of the time that pip takes. If uv is not available or fails, pip installs the same lock. Both
+# enforce the hashes and compile byte-code, even if PYTHONDONTWRITEBYTECODE is set: TensorFlow then starts 7 s sooner.
+# A copy of the lock is stored in the environment after a complete installation. Locks are compared by content, because
+# times mean nothing in a fresh clone.
+INSTALLER ?= uv
+UV ?= $(BIN)/uv
+by_pip = $(BIN)/python -m pip install --quiet --require-hashes --requirement $(1)
+by_uv = { test -x $(UV) || $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-uv.txt; } && \
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode --requirement $(1)
 install = cmp -s $(1) $(VENV)/$(1) || { \
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement $(1) && \
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . && \
+	echo "Installing $(1) into $(VENV) with $(INSTALLER)" && \
+	{ { test $(INSTALLER) = uv && { $(by_uv) || { echo "uv failed: installing with pip" && false; }; }; } || $(by_pip); } && \
 	cp $(1) $(VENV)/$(1); }
+# The editable installation of this package itself.
+package = cmp -s pyproject.toml $(VENV)/pyproject.toml || { \
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . && \
+	cp pyproject.toml $(VENV)/pyproject.toml; }
 
 environment: $(BIN)/pip
-	@cmp -s requirements.txt $(VENV)/requirements.txt || echo "Installing requirements.txt into $(VENV)"
 	@$(call install,requirements.txt)
+	@$(package)
 
 development: environment
-	@cmp -s requirements-dev.txt $(VENV)/requirements-dev.txt || echo "Installing requirements-dev.txt into $(VENV)"
 	@$(call install,requirements-dev.txt)
 
-# pip comes last into a new environment: one that was cut short has none, and is made anew.
+# venv installs pip last: an environment without it is incomplete, and is created again.
 $(BIN)/pip:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 is on the PATH: install one, or type make PYTHON=/path/to/python"; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	@echo "Creating the environment $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
