@@ -1,4 +1,4 @@
-"""What the runner and its workers share: the data, and lines of JSON between processes."""
+"""Data, timing and worker processes, shared by the runner and the workers."""
 
 import json
 import os
@@ -15,60 +15,76 @@ from typing import Any, Self, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from digits import params, paths
-from digits.errors import UserError
-from digits.files import read_arrays
+from digits.core import params, paths
+from digits.core.artifacts import read_arrays
+from digits.core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-SETTINGS = params.load(ROOT / paths.PARAMS)
-THREADS = SETTINGS.train.threads
-# TensorFlow imports JAX where it finds it: nearly a second, and memory, that nobody spends who has not installed it. So
-# whatever uses TensorFlow runs in the environment of `make repro`.
-PROGRAMS = ROOT / ".venv/bin"
-ON_TENSORFLOW = ("digits", "keras")
-READY = "ready"  # the call that every worker knows
+PARAMS = params.load(ROOT / paths.PARAMS)
+THREADS = PARAMS.train.threads
+
+# The peers have an environment of their own (`make bench`). TensorFlow imports JAX if it is installed, which takes
+# nearly a second and memory. So everything that uses TensorFlow runs in the environment of `make repro`, without JAX.
+PIPELINE_BIN = ROOT / ".venv/bin"
+USES_TENSORFLOW = ("digits", "keras")
+
+READY = "ready"  # a call that every worker answers, as soon as it has loaded its libraries
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NPROC",  # read by XLA
+)
+
+# (down, right) in pixels: the first copy of the images is unchanged, each further copy has another shift.
+SHIFTS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1))
+
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
-# In the order in which images are moved when there have to be more of them than there are: down, right.
-MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1))
 
-
-def load(*names: str) -> Arrays:
-    """Return images, uint8 (n, 28, 28), and labels, uint8 (n,), of the splits that are named, one after another.
+def load(*splits: str) -> Arrays:
+    """Return the concatenated images, uint8 (n, 28, 28), and labels, uint8 (n,), of splits of `data/processed`.
 
     Raises:
-        UserError: a file of `data/processed` is missing or damaged.
+        UserError: a file is missing or damaged.
     """
-    parts = [read_arrays(ROOT / paths.PROCESSED / f"{name}.npz") for name in names]
+    parts = [read_arrays(ROOT / paths.PROCESSED / f"{split}.npz") for split in splits]
     images, labels = (np.concatenate([part[key] for part in parts]) for key in ("images", "labels"))
     return images, labels
 
 
-def load_many(count: int) -> Arrays:
-    """Return the first `count` training images, uint8 (count, 28, 28), and labels, uint8 (count,).
+def load_enlarged(count: int) -> Arrays:
+    """Return `count` training images, uint8 (count, 28, 28), and labels, uint8 (count,).
 
-    When the 60,000 are used up, they come again, moved by a pixel; at most 480,000.
+    Beyond the 60,000 training images, they repeat, shifted by a pixel.
+
+    Args:
+        count: at most 480,000.
     """
     images, labels = load("train", "validation")
-    many = np.empty((count, *images.shape[1:]), np.uint8)  # filled in place, to add no more to the peak than they take
-    for start, move in zip(range(0, count, len(images)), MOVES, strict=False):
-        part = many[start : start + len(images)]
-        part[:] = np.roll(images[: len(part)], move, axis=(1, 2))
-    return many, np.resize(labels, count)
+    enlarged = np.empty((count, *images.shape[1:]), np.uint8)  # filled in place, to keep the peak memory low
+    for start, shift in zip(range(0, count, len(images)), SHIFTS, strict=False):
+        part = enlarged[start : start + len(images)]
+        part[:] = np.roll(images[: len(part)], shift, axis=(1, 2))
+    return enlarged, np.resize(labels, count)
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds that a call takes, and what it returns."""
+    """Return the duration of a call, in seconds, and its result."""
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result
 
 
 def serve(calls: Mapping[str, Callable[..., Any]]) -> None:
-    """Answer each line of standard input, `[call, arguments]` as JSON, with a line of JSON, until the input ends."""
+    """Answer requests until standard input ends.
+
+    A request is a line of JSON, `[name, arguments]`; the answer is a line of JSON on standard output.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not come between the answers
+    os.dup2(2, 1)  # a library that prints must not disturb the answers
     for line in sys.stdin:
         name, arguments = json.loads(line)
         answers.write(json.dumps(calls[name](**arguments) if name != READY else None) + "\n")
@@ -76,23 +92,21 @@ def serve(calls: Mapping[str, Callable[..., Any]]) -> None:
 
 
 class Worker:
-    """A process that holds one contestant, so that no two libraries share one, and works only when asked."""
+    """A process that runs one implementation, so that no two libraries share a process. It is stopped between calls."""
 
     def __init__(self, name: str) -> None:
-        """Start `with_<name>.py` of this folder, held to the threads of params.yaml."""
+        """Start `with_<name>.py` with the number of threads of params.yaml."""
         self.name = name
-        # NPROC is the one that XLA heeds.
-        variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NPROC")
         self._process = subprocess.Popen(
-            [PROGRAMS / "python" if name in ON_TENSORFLOW else sys.executable, BENCHMARKS / f"with_{name}.py"],
-            env=os.environ | dict.fromkeys(variables, str(THREADS)) | {"JAX_PLATFORMS": "cpu"},
+            [PIPELINE_BIN / "python" if name in USES_TENSORFLOW else sys.executable, BENCHMARKS / f"with_{name}.py"],
+            env=os.environ | dict.fromkeys(THREAD_VARIABLES, str(THREADS)) | {"JAX_PLATFORMS": "cpu"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
     def ask(self, call: str, **arguments: Any) -> Any:
-        """Return a call's answer; raise UserError when the process ends instead."""
+        """Return the answer to a call; raise UserError if the process exits."""
         requests, answers = self._pipes()
         self._process.send_signal(signal.SIGCONT)
         try:
@@ -103,8 +117,8 @@ class Worker:
         else:
             answer = answers.readline()
         if not answer:
-            raise UserError(f"benchmarks: the worker '{self.name}' ended in '{call}': what it printed stands above")
-        self._process.send_signal(signal.SIGSTOP)  # threads that spin while they wait would slow the next worker
+            raise UserError(f"worker '{self.name}' exited during '{call}': see its error message above")
+        self._process.send_signal(signal.SIGSTOP)  # threads that busy-wait would slow the next worker
         return json.loads(answer)
 
     def _pipes(self) -> tuple[TextIO, TextIO]:
@@ -119,12 +133,12 @@ class Worker:
         if kind is not None:
             self._process.kill()
         self._process.send_signal(signal.SIGCONT)
-        self._process.communicate()  # closes its input, upon which it ends
+        self._process.communicate()  # closes standard input, which ends the worker
 
 
 @contextmanager
-def started(*names: str) -> Iterator[dict[str, Worker]]:
-    """Start workers, each when the one before has loaded all it needs, and end them with the block."""
+def start_workers(*names: str) -> Iterator[dict[str, Worker]]:
+    """Start workers one after the other, and end them with the block."""
     with ExitStack() as stack:
         workers = {}
         for name in names:

@@ -1,29 +1,29 @@
-"""From the numbers of results.json to results.md: medians, ratios, and whether what was wanted was reached."""
+"""Summaries of results.json, and results.md made from them: medians, ratios, and whether each target is met."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
+from peers import PEERS
+
+from digits.core import formatting
 
 GIB = 2**30
-SHOWN_WHOLE = 100  # numbers from here on have no decimal places
+WHOLE_FROM = 100  # numbers from here on are shown without decimal places
+MAX_ROWS = 10  # of a table of sizes; a longer one shows only EPOCHS_SHOWN
+EPOCHS_SHOWN = (1, 2, 5, 10, 15, 20, 25, 30)
 TEMPLATE = "results.md.j2"
-NAMES = {
-    "digits": "digits: the compiled epoch",
-    "keras": "Keras: `fit`",
-    "pytorch": "PyTorch",
-    "sklearn": "scikit-learn: `MLPClassifier`",
-    "jax": "JAX: a compiled `scan`",
-    "numpy": "NumPy: the matrix products alone",
-}
+
+EPOCH_RATIOS = {"keras": 12.0, "pytorch": 3.0, "sklearn": 3.0, "jax": 1.0}  # targets, minimum
+ACCURACIES = {"cnn": 99.3, "cnn-large": 99.6}  # targets, minimum, in percent of the test images
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Repeated measurements of one quantity."""
+    """The median and the extremes of repeated measurements."""
 
     median: float
     low: float
@@ -37,307 +37,572 @@ class Spread:
 
 @dataclass(frozen=True)
 class Check:
-    """What was wanted of a quantity beside what was measured of it.
+    """A target and its measurement.
 
     Attributes:
-        says: the quantity.
-        sense: whether more or less is better.
-        bound: what was wanted.
-        measured: the measurements; their median is held against the bound.
+        quantity: the name of the quantity.
+        sense: whether the bound is a minimum or a maximum.
+        bound: the target.
+        measured: the measurements, whose median is compared with the bound.
         unit: "x" for a ratio, "s", "GiB" or "%".
-        note: what must stand beside the number, such as that it is a lower bound.
-        possible: False where the measurement was cut short of what the bound is about.
+        note: a remark on the number, e.g. that it is a lower bound.
+        complete: False if the measurement ended too early to meet the target.
     """
 
-    says: str
+    quantity: str
     sense: Literal["at least", "at most"]
     bound: float
     measured: Spread
     unit: str
     note: str = ""
-    possible: bool = True
+    complete: bool = True
 
     @property
-    def reached(self) -> bool:
-        """Whether the median is within the bound, unrounded."""
+    def met(self) -> bool:
+        """Whether the median, unrounded, is within the bound."""
         median = self.measured.median
-        return self.possible and (median >= self.bound if self.sense == "at least" else median <= self.bound)
+        return self.complete and (median >= self.bound if self.sense == "at least" else median <= self.bound)
 
 
 @dataclass(frozen=True)
 class Line:
-    """Seconds against a size, and the straight line that fits them best by least squares.
+    """Seconds against a size, with the least-squares line.
 
     Attributes:
         title: of the panel.
         unit: of the sizes.
-        quantity: what the seconds are of.
-        at: the sizes.
-        seconds: measured.
-        slope: seconds for one more.
-        intercept: seconds at a size of 0.
+        quantity: what the seconds measure.
+        sizes: the sizes.
+        seconds: measured at each size.
+        slope: seconds per unit.
+        intercept: seconds at size 0.
     """
 
     title: str
     unit: str
     quantity: str
-    at: list[int]
+    sizes: list[int]
     seconds: list[float]
     slope: float
     intercept: float
 
     @classmethod
-    def through(cls, title: str, unit: str, quantity: str, at: list[int], seconds: list[float]) -> "Line":
-        slope, intercept = statistics.linear_regression(at, seconds)
-        return cls(title, unit, quantity, at, seconds, slope, intercept)
+    def fit(cls, title: str, unit: str, quantity: str, sizes: list[int], seconds: list[float]) -> "Line":
+        slope, intercept = statistics.linear_regression(sizes, seconds)
+        return cls(title, unit, quantity, sizes, seconds, slope, intercept)
 
-    def value(self, at: float) -> float:
-        """Return the line's seconds at a size."""
-        return self.intercept + self.slope * at
+    def value(self, size: float) -> float:
+        """Return the seconds on the line at a size."""
+        return self.intercept + self.slope * size
 
     @property
-    def farthest(self) -> float:
-        """The greatest distance of a measurement from the line, as a share of the longest time."""
-        pairs = zip(self.at, self.seconds, strict=True)
-        return max(abs(seconds - self.value(at)) for at, seconds in pairs) / max(self.seconds)
+    def max_residual(self) -> float:
+        """The largest distance of a measurement from the line, as a share of the longest time."""
+        pairs = zip(self.sizes, self.seconds, strict=True)
+        return max(abs(seconds - self.value(size)) for size, seconds in pairs) / max(self.seconds)
+
+    @property
+    def rows(self) -> list[tuple[int, float, float]]:
+        """The size, the measured seconds and the seconds on the line, of the sizes to show."""
+        pairs = zip(self.sizes, self.seconds, strict=True)
+        is_short = len(self.sizes) <= MAX_ROWS
+        return [(size, seconds, self.value(size)) for size, seconds in pairs if is_short or size in EPOCHS_SHOWN]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The summary of a section, with its targets."""
+
+    checks: Sequence[Check] = ()
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """Return the spread of the ratios of two contestants, taken round by round."""
+    """Return the spread of the ratios of two measurements, computed per round."""
     return Spread.of(above / below for above, below in zip(numerators, denominators, strict=True))
 
 
-def later(seconds: Sequence[float]) -> float:
-    """Return the median of the seconds of all epochs but the first, which compiles."""
-    return statistics.median(seconds[1:])
+@dataclass(frozen=True)
+class PeerRow:
+    """An implementation's epochs.
+
+    Attributes:
+        name: of the implementation.
+        seconds: of an epoch.
+        ratio: of its seconds to those of this repository.
+        warm_up: additional seconds of the first epoch.
+        training_accuracy: of the last epoch; None if it does not learn.
+        test_accuracy: after the last epoch; None if it does not learn.
+    """
+
+    name: str
+    seconds: Spread
+    ratio: Spread
+    warm_up: float
+    training_accuracy: float | None
+    test_accuracy: float | None
 
 
-def epoch(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the rows and the checks of the section epoch."""
-    seconds = {name: [each[name]["seconds"] for each in section["rounds"]] for name in section["test"]}
+@dataclass(frozen=True, kw_only=True)
+class EpochSummary(Summary):
+    """Section epoch: `epochs` counts the warm-up, `rounds` does not."""
+
+    rows: list[PeerRow]
+    rounds: int
+    epochs: int
+
+
+def epoch(section: dict[str, Any]) -> EpochSummary:
+    """Summarize section epoch."""
+    rounds = section["rounds"]
+    seconds = {name: [answers[name]["seconds"] for answers in rounds] for name in section["test"]}
     rows = [
-        {
-            "name": NAMES[name],
-            "seconds": Spread.of(values),
-            "first": max(0.0, section["first"][name]["seconds"] - statistics.median(values)),
-            "accuracy": section["rounds"][-1][name]["accuracy"],
-            "test": section["test"][name],
-            "ratio": ratios(values, seconds["digits"]),
-        }
+        PeerRow(
+            name=PEERS[name],
+            seconds=Spread.of(values),
+            ratio=ratios(values, seconds["digits"]),
+            warm_up=max(0.0, section["warm_up"][name]["seconds"] - statistics.median(values)),
+            training_accuracy=rounds[-1][name]["accuracy"],
+            test_accuracy=section["test"][name],
+        )
         for name, values in seconds.items()
     ]
-    wanted = (("keras", 12.0), ("pytorch", 3.0), ("sklearn", 3.0), ("jax", 1.0))
     checks = [
         Check(
-            f"{NAMES[name]}, time over that of digits", "at least", bound, ratios(seconds[name], seconds["digits"]), "x"
+            f"{PEERS[name]}: epoch time relative to {PEERS['digits']}",
+            "at least",
+            bound,
+            ratios(seconds[name], seconds["digits"]),
+            "x",
         )
-        for name, bound in wanted
+        for name, bound in EPOCH_RATIOS.items()
     ]
-    floor = ratios(seconds["digits"], seconds["numpy"])
-    checks.append(Check(f"digits, time over that of {NAMES['numpy']}", "at most", 1.6, floor, "x"))
-    return {"rows": rows, "checks": checks, "rounds": len(section["rounds"]), "epochs": len(section["rounds"]) + 1}
+    to_products = ratios(seconds["digits"], seconds["numpy"])
+    checks.append(
+        Check(f"{PEERS['digits']}: epoch time relative to {PEERS['numpy']}", "at most", 1.6, to_products, "x")
+    )
+    return EpochSummary(rows=rows, rounds=len(rounds), epochs=len(rounds) + 1, checks=checks)
 
 
-def grid(section: dict[str, Any]) -> dict[str, Any]:
-    """Return seconds and the check of the section grid; the time of the runs of `fit` is computed from a line."""
+@dataclass(frozen=True, kw_only=True)
+class CheckpointsSummary(Summary):
+    """Section checkpoints.
+
+    Attributes:
+        epochs: of the longest run.
+        total_epochs: of all runs of `fit` together.
+        measured_epochs: of the runs of `fit` that were measured.
+        one_run: seconds of the one run of this repository.
+        fit_epoch: seconds of an epoch of `fit`.
+        fit_overhead: seconds of a run of `fit` beyond its epochs.
+        fit_runs: seconds of all runs of `fit`, extrapolated.
+    """
+
+    epochs: int
+    total_epochs: int
+    measured_epochs: list[int]
+    one_run: Spread
+    fit_epoch: Spread
+    fit_overhead: Spread
+    fit_runs: Spread
+
+
+def checkpoints(section: dict[str, Any]) -> CheckpointsSummary:
+    """Summarize section checkpoints; a line through the measured runs of `fit` extrapolates to all runs."""
     epochs = section["epochs"]
     total = epochs * (epochs + 1) // 2
-    ours = [each["digits"] for each in section["rounds"]]
+    one_run = [each["digits"] for each in section["rounds"]]
     lines = [
         statistics.linear_regression(
             [fit["epochs"] for fit in each["keras"]], [fit["seconds"] for fit in each["keras"]]
         )
         for each in section["rounds"]
     ]
-    theirs = [epochs * line.intercept + total * line.slope for line in lines]
-    return {
-        "epochs": epochs,
-        "total": total,
-        "fits": [fit["epochs"] for fit in section["rounds"][0]["keras"]],
-        "digits": Spread.of(ours),
-        "slope": Spread.of(line.slope for line in lines),
-        "fixed": Spread.of(line.intercept for line in lines),
-        "keras": Spread.of(theirs),
-        "checks": [
-            Check("time of the runs of `fit` over that of the one run", "at least", 150.0, ratios(theirs, ours), "x")
-        ],
-    }
+    fit_runs = [epochs * line.intercept + total * line.slope for line in lines]
+    check = Check(
+        f"{epochs} runs of `fit`: time relative to one run of {PEERS['digits']}",
+        "at least",
+        150.0,
+        ratios(fit_runs, one_run),
+        "x",
+    )
+    return CheckpointsSummary(
+        epochs=epochs,
+        total_epochs=total,
+        measured_epochs=[fit["epochs"] for fit in section["rounds"][0]["keras"]],
+        one_run=Spread.of(one_run),
+        fit_epoch=Spread.of(line.slope for line in lines),
+        fit_overhead=Spread.of(line.intercept for line in lines),
+        fit_runs=Spread.of(fit_runs),
+        checks=[check],
+    )
 
 
-def reaching(curve: dict[str, list[float]], accuracy: float) -> tuple[float, int | None]:
-    """Return the training seconds until an accuracy was first reached, and after how many epochs.
+@dataclass(frozen=True)
+class Attempt:
+    """A run towards a target accuracy.
 
-    If it never was: the seconds of the whole run, and None.
+    Attributes:
+        seconds: of training until the target, or of the whole run if it missed the target.
+        epochs: until the target; None if the run missed it.
+        trained: the epochs of the run.
+        best: the best test accuracy.
     """
-    for number, (seconds, reached) in enumerate(zip(curve["seconds"], curve["accuracies"], strict=True), 1):
-        if reached >= accuracy:
-            return seconds, number
-    return curve["seconds"][-1], None
+
+    seconds: float
+    epochs: int | None
+    trained: int
+    best: float
+
+    @classmethod
+    def of(cls, curve: dict[str, list[float]], accuracy: float) -> "Attempt":
+        pairs = zip(curve["seconds"], curve["accuracies"], strict=True)
+        reached = [(seconds, number) for number, (seconds, value) in enumerate(pairs, 1) if value >= accuracy]
+        seconds, epochs = reached[0] if reached else (curve["seconds"][-1], None)
+        return cls(seconds, epochs, len(curve["seconds"]), max(curve["accuracies"]))
 
 
-def target(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the rows and the checks of the section target."""
-    rows = []
-    for run in section["runs"]:
-        row: dict[str, Any] = {"seed": run["seed"], "keras": None}
-        for name in run.keys() & {"digits", "keras"}:
-            seconds, epochs = reaching(run[name], section["accuracy"])
-            best = max(run[name]["accuracies"])
-            row[name] = {"seconds": seconds, "epochs": epochs, "trained": len(run[name]["seconds"]), "best": best}
-        rows.append(row)
-    both = [row for row in rows if row["keras"]]
-    ours = [row["digits"]["seconds"] for row in rows]
-    theirs = [row["keras"]["seconds"] for row in both]
-    ours_reach = all(row["digits"]["epochs"] is not None for row in rows)
-    theirs_reach = all(row["keras"]["epochs"] is not None for row in both)
-    short = "" if ours_reach else "digits did not get there with every seed"
-    # Where Keras never gets there, it would have taken longer than was measured, and the ratio would be greater.
-    note = short or ("" if theirs_reach else "a lower bound, as Keras did not get there with every seed")
-    return {
-        "rows": rows,
-        "cap": section["cap"],
-        "accuracy": section["accuracy"],
-        "digits": Spread.of(ours),
-        "keras": Spread.of(theirs),
-        "checks": [
-            Check("digits, training time to the target", "at most", 8.0, Spread.of(ours), "s", short, ours_reach),
+@dataclass(frozen=True)
+class SeedRow:
+    """The attempts with one seed; Keras's example runs with some of the seeds only."""
+
+    seed: int
+    digits: Attempt
+    keras: Attempt | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeToAccuracySummary(Summary):
+    """Section time_to_accuracy; the spreads are over the seeds, in seconds."""
+
+    accuracy: float
+    max_epochs: int
+    rows: list[SeedRow]
+    digits: Spread
+    keras: Spread
+
+
+def time_to_accuracy(section: dict[str, Any]) -> TimeToAccuracySummary:
+    """Summarize section time_to_accuracy."""
+    accuracy = section["accuracy"]
+    rows = [
+        SeedRow(
+            run["seed"],
+            Attempt.of(run["digits"], accuracy),
+            Attempt.of(run["keras"], accuracy) if "keras" in run else None,
+        )
+        for run in section["runs"]
+    ]
+    digits, keras = [row.digits for row in rows], [row.keras for row in rows if row.keras]
+    all_reached = all(attempt.epochs is not None for attempt in digits)
+    missed = "" if all_reached else "`cnn` missed the target with at least one seed"
+    # A run of Keras that misses the target would take longer than it was measured, and the ratio would be larger.
+    lower_bound = (
+        ""
+        if all(attempt.epochs is not None for attempt in keras)
+        else "a lower bound, because Keras's example missed the target with at least one seed"
+    )
+    seconds = Spread.of(attempt.seconds for attempt in digits)
+    # The runs with Keras come first.
+    ratio = ratios([each.seconds for each in keras], [each.seconds for each in digits[: len(keras)]])
+    goal = formatting.percent(accuracy, trim=True)
+    return TimeToAccuracySummary(
+        accuracy=accuracy,
+        max_epochs=section["max_epochs"],
+        rows=rows,
+        digits=seconds,
+        keras=Spread.of(attempt.seconds for attempt in keras),
+        checks=[
+            Check(f"`cnn`: training time to {goal} test accuracy", "at most", 8.0, seconds, "s", missed, all_reached),
             Check(
-                "Keras's example, time over that of digits",
+                f"Keras's example: training time to {goal} test accuracy, relative to `cnn`",
                 "at least",
                 12.0,
-                ratios(theirs, ours[: len(theirs)]),
+                ratio,
                 "x",
-                note,
-                ours_reach,
+                missed or lower_bound,
+                all_reached,
             ),
         ],
-    }
+    )
 
 
-def accuracy(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the rows and the checks of the section accuracy."""
+@dataclass(frozen=True)
+class VariantRow:
+    """The runs of a convolutional variant; `standard_deviation` is None for a single seed."""
+
+    variant: str
+    parameters: int
+    epochs: int
+    accuracies: list[float]
+    mean: float
+    standard_deviation: float | None
+    seconds: Spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracySummary(Summary):
+    """Section accuracy."""
+
+    rows: list[VariantRow]
+
+
+def accuracy(section: dict[str, Any]) -> AccuracySummary:
+    """Summarize section accuracy."""
     rows, checks = [], []
-    for variant, bound in (("cnn", 99.3), ("cnn-large", 99.6)):
+    for variant, bound in ACCURACIES.items():
         runs = [run for run in section["runs"] if run["variant"] == variant]
         last = [run["accuracies"][-1] for run in runs]
-        mean = statistics.mean(last)
-        seconds = Spread.of(run["seconds"][-1] for run in runs)
-        rows.append(
-            {
-                "variant": variant,
-                "parameters": runs[0]["parameters"],
-                "seeds": len(runs),
-                "epochs": len(runs[0]["seconds"]),
-                "accuracies": last,
-                "mean": mean,
-                "deviation": statistics.stdev(last) if len(last) > 1 else None,
-                "seconds": seconds,
-            }
+        row = VariantRow(
+            variant=variant,
+            parameters=runs[0]["parameters"],
+            epochs=len(runs[0]["seconds"]),
+            accuracies=last,
+            mean=statistics.mean(last),
+            standard_deviation=statistics.stdev(last) if len(last) > 1 else None,
+            seconds=Spread.of(run["seconds"][-1] for run in runs),
         )
-        says = f"`{variant}`, mean test accuracy of {len(runs)} seeds"
-        checks.append(Check(says, "at least", bound, Spread.of([100 * mean]), "%"))
-    checks.append(Check("`cnn-large`, training time", "at most", 600.0, rows[-1]["seconds"], "s"))
-    return {"rows": rows, "checks": checks}
+        rows.append(row)
+        quantity = f"`{variant}`: mean test accuracy over {len(runs)} seeds"
+        checks.append(Check(quantity, "at least", bound, Spread.of([100 * row.mean]), "%"))
+    checks.append(Check("`cnn-large`: training time", "at most", 600.0, rows[-1].seconds, "s"))
+    return AccuracySummary(rows=rows, checks=checks)
 
 
-def bounds(section: dict[str, Any]) -> dict[str, Any]:
-    """Return, by variant, a step's milliseconds, and those that its operations and its bytes take at the least.
+@dataclass(frozen=True)
+class RooflineRow:
+    """A variant's training step.
 
-    This is the roofline of Williams, Waterman and Patterson, Communications of the ACM 52 (2009), p. 65.
+    Attributes:
+        variant: the name of the variant.
+        batch: the batch size.
+        operations: floating-point operations, in millions.
+        megabytes: of memory traffic.
+        compute: milliseconds of the operations at the machine's limit.
+        memory: milliseconds of the memory traffic at the machine's limit.
+        measured: milliseconds.
+        share: of the larger of the two limits in the measured time.
+    """
+
+    variant: str
+    batch: int
+    operations: float
+    megabytes: float
+    compute: float
+    memory: float
+    measured: Spread
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RooflineSummary(Summary):
+    """Section roofline; the limits are in 10⁹ operations and 10⁹ bytes per second."""
+
+    rows: list[RooflineRow]
+    operations: float
+    bytes: float
+
+
+def roofline(section: dict[str, Any]) -> RooflineSummary:
+    """Summarize section roofline.
+
+    Source: S. Williams, A. Waterman, D. Patterson, Roofline, Communications of the ACM 52 (2009), p. 65.
     """
     limits = section["limits"]
     rows = []
     for variant, step in section["steps"].items():
-        computing, moving = (1000 * step[key] / limits[key] for key in ("operations", "bytes"))
-        measured = Spread.of(1000 * seconds for seconds in step["seconds"][1:])
+        compute, memory = (1000 * step[key] / limits[key] for key in ("operations", "bytes"))
+        measured = Spread.of(1000 * seconds for seconds in step["seconds"][1:])  # the first epoch compiles
         rows.append(
-            {
-                "variant": variant,
-                "batch": step["batch"],
-                "operations": step["operations"] / 1e6,
-                "bytes": step["bytes"] / 1e6,
-                "computing": computing,
-                "moving": moving,
-                "measured": measured,
-                "share": max(computing, moving) / measured.median,
-            }
+            RooflineRow(
+                variant=variant,
+                batch=step["batch"],
+                operations=step["operations"] / 1e6,
+                megabytes=step["bytes"] / 1e6,
+                compute=compute,
+                memory=memory,
+                measured=measured,
+                share=max(compute, memory) / measured.median,
+            )
         )
-    return {"rows": rows, "operations": limits["operations"] / 1e9, "bytes": limits["bytes"] / 1e9}
+    return RooflineSummary(rows=rows, operations=limits["operations"] / 1e9, bytes=limits["bytes"] / 1e9)
 
 
-def pipeline(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the rows, the sums and the checks of the section pipeline."""
-    full, experiment = section["full"], section["experiment"]
-    rows = [
-        stage | {"work": stage["seconds"] - stage["startup"] - stage["compiling"], "peak": stage["peak"] / GIB}
-        for stage in full["stages"]
-    ]
-    training = sum(row["training"] for row in rows)
+@dataclass(frozen=True)
+class StageRow:
+    """Seconds of a stage's process, or of several, and its peak memory in GiB.
+
+    Attributes:
+        stage: the name.
+        startup: the interpreter and the imports.
+        compiling: the compilation of TensorFlow functions.
+        work: the rest.
+        seconds: all of it.
+        training: the epochs and their validation, including compilation.
+        peak: GiB.
+    """
+
+    stage: str
+    startup: float
+    compiling: float
+    work: float
+    seconds: float
+    training: float
+    peak: float
+
+    @classmethod
+    def of(cls, stage: dict[str, Any]) -> "StageRow":
+        work = stage["seconds"] - stage["startup"] - stage["compiling"]
+        return cls(work=work, **stage | {"peak": stage["peak"] / GIB})
+
+    @classmethod
+    def total(cls, rows: Sequence["StageRow"]) -> "StageRow":
+        keys = ("startup", "compiling", "work", "seconds", "training")
+        sums = {key: sum(getattr(row, key) for row in rows) for key in keys}
+        return cls(stage="all stages", peak=max((row.peak for row in rows), default=0.0), **sums)
+
+
+@dataclass(frozen=True)
+class CommandSummary:
+    """A DVC command: its stages, their total, and the seconds of DVC itself, outside the stages."""
+
+    command: str
+    seconds: float
+    rows: list[StageRow]
+    total: StageRow
+    dvc: float
+
+    @classmethod
+    def of(cls, run: dict[str, Any]) -> "CommandSummary":
+        rows = [StageRow.of(stage) for stage in run["stages"]]
+        total = StageRow.total(rows)
+        return cls(run["command"], run["seconds"], rows, total, run["seconds"] - total.seconds)
+
+    @property
+    def beyond_training(self) -> float:
+        return self.seconds - self.total.training
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineSummary(Summary):
+    """Section pipeline: a run in a fresh clone, and an experiment after it."""
+
+    full: CommandSummary
+    experiment: CommandSummary
+
+
+def pipeline(section: dict[str, Any]) -> PipelineSummary:
+    """Summarize section pipeline."""
+    full, experiment = CommandSummary.of(section["full"]), CommandSummary.of(section["experiment"])
     idle = Spread.of(run["seconds"] for run in section["idle"])
-    parts = {key: sum(row[key] for row in experiment["stages"]) for key in ("startup", "seconds", "training")}
 
-    def once(value: float) -> Spread:
-        return Spread.of([value])
+    def at_most(quantity: str, bound: float, value: float, unit: str = "s") -> Check:
+        return Check(quantity, "at most", bound, Spread.of([value]), unit)
 
-    return {
-        "rows": rows,
-        "sums": {key: sum(row[key] for row in rows) for key in ("startup", "compiling", "work", "seconds", "training")},
-        "dvc": full["seconds"] - sum(row["seconds"] for row in rows),
-        "idle": idle,
-        "experiment": parts | {"count": len(experiment["stages"]), "dvc": experiment["seconds"] - parts["seconds"]},
-        "checks": [
-            Check(f"`{full['command']}` in a new clone", "at most", 110.0, once(full["seconds"]), "s"),
-            Check("of it, all but training", "at most", 45.0, once(full["seconds"] - training), "s"),
-            Check(f"`{experiment['command']}`", "at most", 60.0, once(experiment["seconds"]), "s"),
-            Check("most memory of any stage", "at most", 1.5, once(max(row["peak"] for row in rows)), "GiB"),
+    return PipelineSummary(
+        full=full,
+        experiment=experiment,
+        checks=[
+            at_most(f"`{full.command}` in a fresh clone: time", 110.0, full.seconds),
+            at_most(f"`{full.command}` in a fresh clone: beyond training", 35.0, full.beyond_training),
+            at_most(f"`{experiment.command}`: time", 60.0, experiment.seconds),
+            at_most(f"`{experiment.command}`: beyond training", 35.0, experiment.beyond_training),
+            Check("`dvc repro` with nothing to do: time", "at most", 1.3, idle, "s"),
+            at_most("any stage: peak memory", 1.5, full.total.peak, "GiB"),
         ],
-    }
+    )
 
 
-def growth_lines(section: dict[str, Any]) -> list[Line]:
+@dataclass(frozen=True, kw_only=True)
+class ScalingSummary(Summary):
+    """Section scaling.
+
+    Attributes:
+        lines: seconds against epochs, training images and hidden units.
+        peaks: GiB of memory at each number of images.
+        bytes_per_image: slope of the memory's least-squares line.
+        fixed: its intercept, in GiB.
+        memory: of the machine, in GiB.
+        max_images: the images that fill the machine's memory.
+    """
+
+    lines: list[Line]
+    peaks: list[float]
+    bytes_per_image: float
+    fixed: float
+    memory: float
+    max_images: float
+
+
+def scaling(section: dict[str, Any]) -> ScalingSummary:
+    """Summarize section scaling."""
+    sizes, peaks = zip(*((run["images"], run["peak"]) for run in section["images"]), strict=True)
+    slope, intercept = statistics.linear_regression(sizes, peaks)
+    memory = section["provenance"]["machine"]["memory"]
+    return ScalingSummary(
+        lines=scaling_lines(section),
+        peaks=[peak / GIB for peak in peaks],
+        bytes_per_image=slope,
+        fixed=intercept / GIB,
+        memory=memory / GIB,
+        max_images=(memory - intercept) / slope,
+    )
+
+
+def scaling_lines(section: dict[str, Any]) -> list[Line]:
     """Return seconds against epochs, against training images and against hidden units."""
     run = section["epochs"]["seconds"]
-    done = [sum(run[: number + 1]) for number in range(len(run))]
-    lines = [Line.through("Epochs", "epochs", "seconds since the start", list(range(1, len(run) + 1)), done)]
+    elapsed = [sum(run[: number + 1]) for number in range(len(run))]
+    lines = [Line.fit("Epochs", "epochs", "seconds since the start", list(range(1, len(run) + 1)), elapsed)]
     for key, title, unit in (("images", "Training images", "images"), ("units", "Hidden units", "hidden units")):
-        sizes, seconds = [each[key] for each in section[key]], [later(each["seconds"]) for each in section[key]]
-        lines.append(Line.through(title, unit, "seconds an epoch", sizes, seconds))
+        sizes = [each[key] for each in section[key]]
+        seconds = [statistics.median(each["seconds"][1:]) for each in section[key]]  # the first epoch compiles
+        lines.append(Line.fit(title, unit, "seconds per epoch", sizes, seconds))
     return lines
 
 
-def growth(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the lines and the memory of the section growth, and how many images this machine's memory would hold."""
-    sizes, peaks = [each["images"] for each in section["images"]], [each["peak"] for each in section["images"]]
-    each, fixed = statistics.linear_regression(sizes, peaks)
-    return {
-        "lines": growth_lines(section),
-        "peaks": [peak / GIB for peak in peaks],
-        "each": each,
-        "fixed": fixed / GIB,
-        "limit": (section["made"]["machine"]["memory"] - fixed) / each,
-        "memory": section["made"]["machine"]["memory"] / GIB,
-    }
-
-
-SUMMARIES = {
+SUMMARIES: dict[str, Callable[[dict[str, Any]], Summary]] = {
     "epoch": epoch,
-    "grid": grid,
-    "target": target,
+    "checkpoints": checkpoints,
+    "time_to_accuracy": time_to_accuracy,
     "accuracy": accuracy,
-    "bounds": bounds,
+    "roofline": roofline,
     "pipeline": pipeline,
-    "growth": growth,
+    "scaling": scaling,
 }
 
 
+@dataclass(frozen=True)
+class Environment:
+    """A machine with its package versions, and the sections that were measured on it."""
+
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    sections: list[str]
+
+
+def environments(results: dict[str, Any]) -> list[Environment]:
+    """Return the distinct machines and versions in results.json."""
+    found: list[Environment] = []
+    for name, section in results.items():
+        machine, versions = section["provenance"]["machine"], section["provenance"]["versions"]
+        for known in found:
+            if (known.machine, known.versions) == (machine, versions):
+                known.sections.append(name)
+                break
+        else:
+            found.append(Environment(machine, versions, [name]))
+    return found
+
+
 def render(results: dict[str, Any], folder: Path) -> str:
-    """Return results.md.
+    """Return the text of results.md.
 
     Args:
-        results: by section, what it measured; under `made`, where and of what: machine, versions, commit, short.
+        results: the measurements by section. `provenance` in each names the machine, the versions, the commit and the
+            date, and whether it was a short run.
         folder: of the templates.
     """
-    environment = jinja2.Environment(
+    jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -345,42 +610,39 @@ def render(results: dict[str, Any], folder: Path) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  # Markdown
     )
-    environment.filters |= {"number": number, "spread": spread, "bound": bound, "percent": percent}
-    made: list[dict[str, Any]] = []
-    for name, section in results.items():  # most often one environment for all
-        where = {key: section["made"][key] for key in ("machine", "versions")}
-        for known in made:
-            if known["where"] == where:
-                known["sections"].append(name)
-                break
-        else:
-            made.append({"where": where, "sections": [name]})
-    summaries = {name: SUMMARIES[name](section) | {"made": section["made"]} for name, section in results.items()}
-    return environment.get_template(TEMPLATE).render(made=made, gib=GIB, **dict.fromkeys(SUMMARIES) | summaries)
+    jinja.filters |= {"number": number, "spread": spread, "bound": bound, "percent": percent}
+    summaries = {name: SUMMARIES[name](section) for name, section in results.items()}
+    return jinja.get_template(TEMPLATE).render(
+        environments=environments(results),
+        provenance={name: section["provenance"] for name, section in results.items()},
+        checks=[check for summary in summaries.values() for check in summary.checks],
+        gib=GIB,
+        **dict.fromkeys(SUMMARIES) | summaries,
+    )
 
 
 def number(value: float) -> str:
-    """Return a number with three significant digits, or with all those before the point."""
-    if abs(value) >= SHOWN_WHOLE:
+    """Return a number with three significant digits, or as a whole number if it has more digits before the point."""
+    if abs(value) >= WHOLE_FROM:
         return f"{value:,.0f}"
     return f"{value:#.3g}".removesuffix(".")
 
 
 def spread(value: Spread, unit: str = "") -> str:
-    """Return the median and, where there is more than one measurement, the least and the greatest."""
-    text = f"{value.median:.2f} %" if unit == "%" else number(value.median) + _unit(unit)
+    """Return the median and, if there are several measurements, the minimum and the maximum."""
+    text = f"{value.median:.2f} %" if unit == "%" else number(value.median) + _suffix(unit)
     return text if value.low == value.high else f"{text} ({number(value.low)} to {number(value.high)})"
 
 
 def bound(check: Check) -> str:
-    """Return what was wanted, in words."""
-    return f"{check.sense} {check.bound:g}{_unit(check.unit)}"
+    """Return the target of a check, e.g. "at least 12×"."""
+    return f"{check.sense} {check.bound:g}{_suffix(check.unit)}"
 
 
 def percent(share: float | None) -> str:
-    """Return a share as a percentage with two decimal places; a dash for none."""
-    return "–" if share is None else f"{share:.2%}".replace("%", " %")
+    """Return a share as a percentage with two decimal places, or a dash for None."""
+    return "–" if share is None else formatting.percent(share)
 
 
-def _unit(unit: str) -> str:
+def _suffix(unit: str) -> str:
     return "×" if unit == "x" else f" {unit}" if unit else ""

@@ -1,4 +1,4 @@
-"""JAX: an epoch as one compiled `lax.scan` over its batches, with Adam as its paper has it."""
+"""JAX: an epoch is one compiled `lax.scan` over its batches, with Adam as in Kingma and Ba (2015)."""
 
 from itertools import pairwise
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import SETTINGS, load, serve, timed
+from common import PARAMS, load, serve, timed
 from jax import lax
 
-from digits.idx import CLASSES
+from digits.core.images import CLASSES, SIDE
 
-SPEC = SETTINGS.model("mlp128")
-RATE, BETA1, BETA2, EPSILON = SPEC.optimizer.learning_rate, 0.9, 0.999, 1e-7  # as Keras has them
+SETTINGS = PARAMS.model("mlp128")
+RATE, BETA1, BETA2, EPSILON = SETTINGS.optimizer.learning_rate, 0.9, 0.999, 1e-7  # Keras's defaults
 
 
-def initial(sizes: tuple[int, ...]) -> list[tuple[Any, Any]]:
-    """Return each layer's Glorot-uniform weights, (inputs, outputs), and zero biases, (outputs,), as Keras has them."""
+def initial_weights(sizes: tuple[int, ...]) -> list[tuple[Any, Any]]:
+    """Return each layer's weights, (inputs, outputs), and biases, (outputs,): Glorot-uniform and zero, as in Keras."""
     rng = np.random.default_rng(0)
     layers = []
     for inputs, outputs in pairwise(sizes):
@@ -32,40 +32,52 @@ def forward(weights: Any, pixels: Any) -> Any:
     return jax.nn.relu(pixels.astype(jnp.float32) @ kernel1 + bias1) @ kernel2 + bias2
 
 
-def loss_of(weights: Any, pixels: Any, labels: Any) -> tuple[Any, Any]:
-    """Return the mean cross-entropy and, beside it, how many are right."""
+def loss_and_correct(weights: Any, pixels: Any, labels: Any) -> tuple[Any, Any]:
+    """Return the mean cross-entropy and the number of correct answers."""
     logits = forward(weights, pixels)
     losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
     return losses.mean(), (logits.argmax(axis=1) == labels).sum()
 
 
 def epoch(state: Any, batches: Any, images: Any, labels: Any) -> tuple[Any, Any]:
-    """Return weights, moments and step count after an epoch, and the share of right answers, each before its step."""
+    """Train one epoch.
+
+    Args:
+        state: weights, first and second moments, and the number of steps so far.
+        batches: indices of the images of each batch, (batches, batch size).
+        images: (n, 784).
+        labels: (n,).
+
+    Returns:
+        The new state, and the accuracy over all batches, each measured before its step.
+    """
 
     def step(state: Any, indices: Any) -> tuple[Any, Any]:
         weights, first, second, count = state
-        (_, right), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights, images[indices], labels[indices])
+        (_, correct), gradients = jax.value_and_grad(loss_and_correct, has_aux=True)(
+            weights, images[indices], labels[indices]
+        )
         count = count + 1
         first = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, first, gradients)
         second = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, second, gradients)
         rate = RATE * jnp.sqrt(1 - BETA2**count) / (1 - BETA1**count)
         weights = jax.tree.map(lambda w, m, v: w - rate * m / (jnp.sqrt(v) + EPSILON), weights, first, second)
-        return (weights, first, second, count), right
+        return (weights, first, second, count), correct
 
-    state, right = lax.scan(step, state, batches)
-    return state, right.sum() / batches.size
+    state, correct = lax.scan(step, state, batches)
+    return state, correct.sum() / batches.size
 
 
 class Epochs:
-    """One model; each call trains it for one more epoch."""
+    """A model; each call trains it for one more epoch."""
 
     def __init__(self) -> None:
         images, labels = load("train", "validation")
         self._images = jnp.asarray(images.reshape(len(images), -1))
         self._labels = jnp.asarray(labels.astype(np.int32))
-        weights = initial((28 * 28, 128, CLASSES))
-        zeros = jax.tree.map(jnp.zeros_like, weights)
-        self._state: Any = (weights, zeros, jax.tree.map(jnp.zeros_like, weights), jnp.float32(0))
+        weights = initial_weights((SIDE * SIDE, *SETTINGS.units, CLASSES))
+        moments = jax.tree.map(jnp.zeros_like, weights)
+        self._state: Any = (weights, moments, jax.tree.map(jnp.zeros_like, weights), jnp.float32(0))
         self._rng = np.random.default_rng(0)
         self._epoch = jax.jit(epoch, donate_argnums=0)
 
@@ -74,8 +86,8 @@ class Epochs:
         return {"seconds": seconds, "accuracy": accuracy}
 
     def _train(self) -> float:
-        count, size = len(self._labels), SPEC.batch_size
-        # 60,000 is a multiple of the batch size; a rest would need a call of its own.
+        count, size = len(self._labels), SETTINGS.batch_size
+        # The 60,000 images are a multiple of the batch size: no smaller last batch needs a call of its own.
         batches = self._rng.permutation(count).astype(np.int32)[: count // size * size].reshape(-1, size)
         self._state, accuracy = self._epoch(self._state, batches, self._images, self._labels)
         return float(accuracy)  # waits for the result

@@ -1,28 +1,28 @@
-"""PyTorch: the loop of its quickstart tutorial, on tensors that lie in memory."""
+"""PyTorch: the training loop of its quickstart tutorial, on tensors in memory."""
 
 import torch
-from common import SETTINGS, THREADS, load, serve, timed
+from common import PARAMS, THREADS, load, serve, timed
 from torch import nn
 
-from digits.idx import CLASSES
+from digits.core.images import CLASSES, SIDE
 
 torch.set_num_threads(THREADS)
 torch.set_num_interop_threads(1)
-SPEC = SETTINGS.model("mlp128")
+SETTINGS = PARAMS.model("mlp128")
 
 
 class Epochs:
-    """One model; each call trains it for one more epoch."""
+    """A model; each call trains it for one more epoch."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         images, labels = load("train", "validation")
         self._images = torch.from_numpy(images).float()
         self._labels = torch.from_numpy(labels).long()
-        self._model = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 128), nn.ReLU(), nn.Linear(128, CLASSES))
+        self._model = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 128), nn.ReLU(), nn.Linear(128, CLASSES))
         self._loss = nn.CrossEntropyLoss()
-        # Slower are the defaults, Adam with a kernel for each variable, and the tutorial's DataLoader, image by image.
-        self._optimizer = torch.optim.Adam(self._model.parameters(), lr=SPEC.optimizer.learning_rate, fused=True)
+        # The defaults are slower: Adam with one kernel per variable, and the tutorial's DataLoader, image by image.
+        self._optimizer = torch.optim.Adam(self._model.parameters(), lr=SETTINGS.optimizer.learning_rate, fused=True)
 
     def epoch(self) -> dict[str, float]:
         seconds, _ = timed(self._train)
@@ -30,7 +30,7 @@ class Epochs:
 
     def _train(self) -> None:
         self._model.train()
-        for indices in torch.randperm(len(self._labels)).split(SPEC.batch_size):
+        for indices in torch.randperm(len(self._labels)).split(SETTINGS.batch_size):
             self._optimizer.zero_grad()
             loss = self._loss(self._model(self._images[indices]), self._labels[indices])
             loss.backward()
