@@ -1,0 +1,326 @@
+"""Write the tables of README.md and docs/ from metrics/ and benchmarks/results.json.
+
+python tools/tables.py            # write the tables that differ from the results in the work tree
+python tools/tables.py --check    # fail if a committed table differs from the committed results
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->` in any Markdown file; TABLES lists the names. `--check`
+reads Git's HEAD alone: the results in a work tree change with every experiment, and with the kind of processor.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import pandas as pd
+
+from digits.core.artifacts import write_text
+from digits.core.errors import UserError
+from digits.core.formatting import percent
+from digits.versioning.git import git
+from digits.versioning.revisions import Revision, workspace
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+
+from peers import PEERS
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(
+    r"(?P<begin><!-- table: (?P<name>[a-z-]+) -->\n)(?:(?!<!-- table: ).)*?(?P<end><!-- end -->|(?=<!-- table: )|\Z)",
+    re.DOTALL,
+)
+NUMERIC = re.compile(r"[-+−]?[\d.,]+( %)?( .*)?")  # a cell of a column that is aligned right
+WORDS = {True: "yes", False: "**no**", None: "not run"}
+
+
+def head(root: Path) -> Revision:
+    """Return the commit that is checked out."""
+    return Revision(root, "HEAD", git(root, "rev-parse", "HEAD").strip())
+
+
+def files(revision: Revision) -> list[Path]:
+    """Return the files of a commit, or those of the workspace that Git does not ignore, relative to the root."""
+    if revision.commit is None:
+        listed = git(revision.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
+    else:
+        listed = git(revision.root, "ls-tree", "-z", "-r", "--name-only", revision.commit)
+    return sorted(Path(name) for name in listed.split("\0") if name)
+
+
+def pages(revision: Revision) -> dict[Path, str]:
+    """Return the texts of the Markdown files by path."""
+    texts = {path: revision.text(path) for path in files(revision) if path.suffix == ".md"}
+    return {path: text for path, text in texts.items() if text is not None}
+
+
+def rendered(text: str, page: Path, results: Revision) -> str:
+    """Return the text of a page with its tables written from results.
+
+    Raises:
+        UserError: a table has an unknown name or no end, or a file of results is missing.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in TABLES:
+            raise UserError(f"{page}: '{name}' is not a table: the tables are {', '.join(TABLES)}")
+        if not found["end"]:
+            raise UserError(f"{page}: table '{name}' has no end: write `<!-- end -->` below it")
+        try:
+            table = markdown(TABLES[name](results))
+        except (KeyError, TypeError, ValueError) as error:  # written by another version of the code, or by hand
+            raise UserError(f"{page}: table '{name}' does not fit the files in {results.name}: {error!r}") from None
+        return f"{found['begin']}\n{table}\n{found['end']}"
+
+    return BLOCK.sub(block, text)
+
+
+def write(root: Path) -> list[str]:
+    """Write the tables that differ from the results in the work tree, and return a line for each.
+
+    Raises:
+        UserError: a table cannot be written; no page is changed.
+    """
+    results = workspace(root)
+    texts = pages(results)
+    updates = {page: rendered(text, page, results) for page, text in texts.items()}  # all, before one is written
+    lines = []
+    for page, updated in updates.items():
+        if updated != texts[page]:
+            write_text(root / page, updated)
+            lines += [f"{page}: table '{name}' written" for name in differing(texts[page], updated)]
+    return lines
+
+
+def check(root: Path) -> list[str]:
+    """Return a line for each committed table that differs from the committed results, and for each that no page has."""
+    results = head(root)
+    lines, found = [], set()
+    for page, text in pages(results).items():
+        found |= {block["name"] for block in BLOCK.finditer(text)}
+        try:
+            updated = rendered(text, page, results)
+        except UserError as error:
+            lines.append(str(error))
+            continue
+        lines += [
+            f"{page}: table '{name}' differs from the committed results: type `make tables`"
+            for name in differing(text, updated)
+        ]
+    return lines + [
+        f"no page has table '{name}': write `<!-- table: {name} -->`" for name in TABLES if name not in found
+    ]
+
+
+def differing(text: str, updated: str) -> list[str]:
+    """Return the names of the tables that differ between two versions of a page."""
+    pairs = zip(BLOCK.finditer(text), BLOCK.finditer(updated), strict=True)
+    return [old["name"] for old, new in pairs if old[0] != new[0]]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table of strings as Markdown; a column in which every cell begins with a number is aligned right."""
+    right = [all(NUMERIC.fullmatch(cell) for cell in table[column]) for column in table]
+    header = [str(column) for column in table]
+    lines = [header, ["--:" if is_right else ":--" for is_right in right], *table.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def read(results: Revision, file: str) -> Any:
+    """Return the content of a JSON file; raise UserError if the revision does not have it."""
+    text = results.text(Path(file))
+    if text is None:
+        raise UserError(f"{file} is missing in {results.name}: type `dvc repro`")
+    return json.loads(text)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number with a count of significant digits, but a whole number in full."""
+    if value is None or pd.isna(value):
+        return "not run"
+    text = f"{value:,.0f}" if value == int(value) else f"{value:.{digits}g}"
+    return text.replace("-", "−")
+
+
+def results_table(results: Revision) -> pd.DataFrame:
+    summary = read(results, "metrics/summary.json")
+    epochs = " or ".join(map(str, sorted({values["epochs"] for values in summary.values()})))
+    rows = []
+    for variant in summary:
+        metrics = read(results, f"metrics/variants/{variant}.json")
+        test, best = metrics["test"], metrics["best"]
+        lower, upper = test["accuracy_interval"]
+        rows.append(
+            {
+                "variant": f"`{variant}`",
+                "parameters": f"{metrics['parameters']:,}",
+                f"test accuracy after {epochs} epochs (95 % interval)": (
+                    f"{percent(test['accuracy'])} ({percent(lower)} to {percent(upper)})"
+                ),
+                "errors": f"{test['errors']:,}",
+                "loss": f"{test['loss']:.3f}",
+                "calibration error": f"{metrics['calibration']['expected_error']:.3f}",
+                "test accuracy at the best epoch": (
+                    f"{percent(best['accuracy'])} at {best['epoch']}, chosen on {best['selected_on']}"
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def published_table(results: Revision) -> pd.DataFrame:
+    def reproduced(row: dict[str, Any]) -> str:
+        """Return whether the pipeline reproduces the number, or else which experiments do."""
+        names = [f"`{name}`" for name, experiment in row["experiments"].items() if experiment["reproduced"]]
+        return f"by {', '.join(names)}" if names and not row["reproduced"] else WORDS[row["reproduced"]]
+
+    return pd.DataFrame(
+        {
+            "report": row["report"],
+            "section": row["section"],
+            "quantity": row["quantity"],
+            "published": number(row["published"], 6),
+            "measured": number(row["measured"], 6),
+            "difference": number(row["difference"], 3),
+            "tolerance": f"{row['tolerance']:g}",
+            "reproduced": reproduced(row),
+        }
+        for row in read(results, "metrics/published.json")["numbers"]
+    )
+
+
+def claims_table(results: Revision) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "report": row["report"],
+            "section": row["section"],
+            "claim": row["claim"],
+            "from": number(row["from"]),
+            "to": number(row["to"]),
+            "holds": WORDS[row["holds"]],
+        }
+        for row in read(results, "metrics/published.json")["claims"]
+    )
+
+
+def experiments_table(results: Revision) -> pd.DataFrame:
+    rows = []
+    for name, experiment in read(results, "metrics/experiments.json").items():
+        title = f"`{name}`: {experiment['description']}"
+        for row in experiment["numbers"]:
+            spread = row["standard_deviation"]
+            rows.append(
+                {
+                    "experiment": title,
+                    "report": row["report"],
+                    "quantity": row["quantity"] + (f" (epoch {row['epoch']})" if row["epoch"] else ""),
+                    "published": number(row["published"], 6),
+                    "measured": number(row["mean"]) + ("" if spread is None else f" ± {spread:.2g}"),
+                    "tolerance": f"{row['tolerance']:g}",
+                    "reproduced": WORDS[row["reproduced"]],
+                }
+            )
+            title = ""  # on the first row alone
+    return pd.DataFrame(rows)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def errors_table(results: Revision) -> pd.DataFrame:
+    rows = []
+    for variant in read(results, "metrics/summary.json"):
+        metrics = read(results, f"metrics/variants/{variant}-errors.json")
+        resemblance, rare, overlap = (metrics[reason] for reason in ("resemblance", "rare_style", "overlap"))
+        pair = overlap["pairs"][0]
+        shares = [resemblance[group]["share"] for group in ("wrong", "right")]
+        quartiles = [rare[group]["distance_quartiles"] for group in ("wrong", "right")]
+        rows.append(
+            {
+                "variant": f"`{variant}`",
+                "nearest training image is another digit: wrong against right answers": " against ".join(
+                    _percent(share, 1) for share in shares
+                ),
+                "median distance to the nearest training image of the same digit: wrong against right": (
+                    " against ".join("–" if values is None else f"{values[1]:.2f}" for values in quartiles)
+                ),
+                "most confused pair": f"{pair['digits'][0]} and {pair['digits'][1]}, {pair['observed']} times"
+                + (f" ({pair['ratio']:.1f} times chance)" if pair["ratio"] else ""),
+                "errors in pairs confused above chance": (
+                    f"{_percent(overlap['share_of_errors'], 0)} in {_count(overlap['pairs_above_chance'], 'pair')}"
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def speed_table(results: Revision) -> pd.DataFrame:
+    section = read(results, "benchmarks/results.json")["epoch"]
+    seconds = pd.DataFrame([{name: peer["seconds"] for name, peer in each.items()} for each in section["rounds"]])
+    ratios = seconds.div(seconds["digits"], axis="index").median()
+    return pd.DataFrame(
+        {
+            "one epoch of `mlp128`": PEERS[name],
+            "seconds": f"{seconds[name].median():.2f}",
+            "times as long": f"{ratios[name]:.2g}",
+            f"test accuracy after {len(seconds) + 1} epochs": _percent(accuracy),
+        }
+        for name, accuracy in section["test"].items()
+    )
+
+
+def convolutional_table(results: Revision) -> pd.DataFrame:
+    runs = read(results, "benchmarks/results.json")["accuracy"]["runs"]
+    seeds = len({run["seed"] for run in runs})
+    rows = []
+    for variant in dict.fromkeys(run["variant"] for run in runs):
+        chosen = [run for run in runs if run["variant"] == variant]
+        last = [run["accuracies"][-1] for run in chosen]
+        rows.append(
+            {
+                "variant": f"`{variant}`",
+                "parameters": f"{chosen[0]['parameters']:,}",
+                "epochs": f"{len(chosen[0]['seconds'])}",
+                f"test accuracy, {seeds} seeds": f"{percent(mean(last))} ± {percent(stdev(last))}",
+                "seconds of training": f"{median(run['seconds'][-1] for run in chosen):.0f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _percent(share: float | None, places: int = 2) -> str:
+    return "–" if share is None else percent(share, places)
+
+
+TABLES: dict[str, Callable[[Revision], pd.DataFrame]] = {
+    "results": results_table,
+    "published": published_table,
+    "claims": claims_table,
+    "experiments": experiments_table,
+    "errors": errors_table,
+    "speed": speed_table,
+    "convolutional": convolutional_table,
+}
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
+    """Write the tables, or check them and exit with status 1 if one is stale."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="fail if a committed table differs from committed results")
+    given = parser.parse_args(arguments)
+    try:
+        lines = check(root) if given.check else write(root)
+    except UserError as error:
+        sys.exit(f"tables: {error}")
+    if given.check and lines:
+        sys.exit("\n".join(lines))
+    print("\n".join(lines) if lines else "all tables match the results")
+
+
+if __name__ == "__main__":
+    main()
