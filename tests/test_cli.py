@@ -1,4 +1,7 @@
+"""The command line: its help, its messages and what it passes on."""
+
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -7,28 +10,46 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
-from digits import cli, experiments, paths
-from digits.files import read_json
+from digits import cli
+from digits.core import paths
+from digits.core.artifacts import read_json
+from digits.core.errors import UserError
+from digits.replication import experiments
+from digits.replication.published import ExperimentResult
+from digits.versioning import lock, repair, verify
+from digits.versioning.revisions import Revision
+from digits.versioning.verify import Comparison, Difference, Verification
 
 
-def test_help_lists_the_stages_and_starts_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["--help"])
     assert caught.value.code == 0
     printed = capsys.readouterr().out
-    assert all(stage in printed for stage in cli.STAGES)
+    assert all(re.search(rf"^ +{stage} ", printed, re.MULTILINE) for stage in cli.STAGES)
 
 
-def test_the_command_line_knows_the_stages_of_the_pipeline() -> None:
+def test_help_imports_no_slow_library() -> None:
+    code = "import sys; from digits import cli\ntry: cli.main(['--help'])\nfinally: print(*sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", capture_output=True, text=True, check=True)
+    modules = set(printed.stdout.splitlines()[-1].split())
+    assert "digits.cli" in modules
+    assert not modules & {"dvc", "keras", "matplotlib", "numpy", "pandas", "pydantic", "scipy", "sklearn", "tensorflow"}
+
+
+def test_there_is_a_command_for_each_stage() -> None:
     assert set(cli.STAGES) == {path.stem for path in (ROOT / "src/digits/stages").glob("[!_]*.py")}
 
 
+def run_stage(folder: Path, *options: str, stage: str = "params") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, *options, str(ROOT / "src"), stage]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 def test_a_mistake_is_one_line_and_status_1(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, ROOT / "src", "params"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    result = run_stage(tmp_path)
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (
@@ -36,12 +57,10 @@ def test_a_mistake_is_one_line_and_status_1(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
     (tmp_path / "params.schema.json").mkdir()
-    result = subprocess.run(
-        [sys.executable, ROOT / "src", "params"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    result = run_stage(tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("digits: ")
     assert result.stderr.count("\n") == 1
@@ -49,17 +68,17 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_command_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(name: str) -> None:
+    def interrupted(root: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "imported", interrupted)
+    monkeypatch.setattr(lock, "check", interrupted)
     with pytest.raises(SystemExit) as caught:
-        cli.main(["drift"])
+        cli.main(["check-lock"])
     assert caught.value.code == "digits: interrupted; `dvc repro` starts again with the stage that was running"
 
 
-def stage_that_fails(interrupted: bool) -> SimpleNamespace:
-    """Return a stage that raises SystemError, as TensorFlow does where Ctrl-C finds it making a tensor."""
+def failing_stage(interrupted: bool) -> SimpleNamespace:
+    """Return a stage that raises SystemError, as TensorFlow does if Ctrl-C interrupts it while it creates a tensor."""
 
     def run() -> None:
         with contextlib.suppress(KeyboardInterrupt):
@@ -70,19 +89,17 @@ def stage_that_fails(interrupted: bool) -> SimpleNamespace:
     return SimpleNamespace(run=run)
 
 
-def test_an_interruption_that_became_another_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "imported", lambda name: stage_that_fails(interrupted=True))
+def test_an_interruption_that_became_another_exception_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "import_module", lambda name: failing_stage(interrupted=True))
     with pytest.raises(SystemExit, match="digits: interrupted; `dvc repro` starts again"):
         cli.main(["compare"])
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler])
-def test_an_error_of_the_program_itself_is_not_taken_for_an_interruption(
-    monkeypatch: pytest.MonkeyPatch, handler: Any
-) -> None:
+def test_an_exception_without_an_interruption_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch, handler: Any) -> None:
     ignored = handler is signal.SIG_IGN
-    monkeypatch.setattr(cli, "imported", lambda name: stage_that_fails(interrupted=ignored))
+    monkeypatch.setattr(cli, "import_module", lambda name: failing_stage(interrupted=ignored))
     before = signal.signal(signal.SIGINT, handler)
     try:
         with pytest.raises(SystemError):
@@ -92,35 +109,109 @@ def test_an_error_of_the_program_itself_is_not_taken_for_an_interruption(
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("command", ["check-lock", "drift"])
+def test_check_lock_is_also_called_drift(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        lock, "mismatches", lambda root: ["evaluate@cnn: changed deps: src/digits/evaluation: modified"]
+    )
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command])
+    assert caught.value.code == (
+        "digits: dvc.lock does not match the code, parameters or results here:\n"
+        "  evaluate@cnn: changed deps: src/digits/evaluation: modified\n"
+        "type `dvc repro`, then commit dvc.lock, metrics/ and plots/ with the change"
+    )
+    monkeypatch.setattr(lock, "mismatches", lambda root: [])
+    cli.main([command])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("damaged", "printed"),
+    [
+        (
+            ["cache/00/11", "cache/22/33.dir"],
+            """\
+deleted: cache/00/11
+deleted: cache/22/33.dir
+type `dvc repro` to restore their contents, or `dvc pull` to download them
+""",
+        ),
+        ([], "no file of the DVC cache is damaged\n"),
+    ],
+)
+def test_repair_prints_what_it_deleted_and_succeeds(
+    damaged: list[str], printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(repair, "remove_damaged", lambda root: damaged)
+    cli.main(["repair"])
+    assert capsys.readouterr() == (printed, "")
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("'HEAD' has no plots/curves.csv"), PermissionError(13, "Denied", "dvc.lock")]
+)
+def test_verify_after_repro_succeeds_if_the_results_cannot_be_compared(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(root: Path, base: str) -> None:
+        raise error
+
+    monkeypatch.setattr(verify, "verify", fail)
+    cli.main(["verify", "--after-repro"])
+    assert capsys.readouterr() == (f"The results were not compared with committed ones: {error}\n", "")
+    with pytest.raises(SystemExit, match="digits: "):
+        cli.main(["verify"])
+
+
+def test_verify_after_repro_succeeds_if_a_number_is_outside_tolerance(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = Comparison([], [Difference("loss", "after the last epoch", 0.1, 0.2, 0.01)])
+    result = Verification(Revision(Path(), "HEAD", "0" * 40), {"cnn": outside}, [])
+    monkeypatch.setattr(verify, "verify", lambda root, base: result)
+    cli.main(["verify", "--after-repro"])
+    printed = capsys.readouterr().out
+    assert printed == f"cnn: {outside}\n{result.explanation()}\n"
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["verify"])
+    assert caught.value.code == 1
+    assert capsys.readouterr().out == printed
+
+
 def test_experiments_are_run_and_their_results_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (paths.EXPERIMENTS, paths.PUBLISHED):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text((ROOT / path).read_text("utf-8"), "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(experiments, "run", lambda root, wanted: f"commit of {len(wanted.experiments)}")
-    monkeypatch.setattr(experiments, "results", lambda root, wanted, source, commit: {"run on": commit})
-    cli.main(["experiments"])
-    count = len(experiments.load(paths.EXPERIMENTS).experiments)
-    assert read_json(paths.EXPERIMENT_METRICS) == {"run on": f"commit of {count}"}
-
-
-def test_without_the_environment_the_line_says_what_to_type(tmp_path: Path) -> None:
-    # -S: without site-packages, as for a Python in which nothing is installed
-    result = subprocess.run(
-        [sys.executable, "-S", ROOT / "src", "params"], cwd=tmp_path, capture_output=True, text=True, check=False
+    monkeypatch.setattr(
+        experiments,
+        "results",
+        lambda root, wanted, source, commit: {"a": ExperimentResult(commit, [], wanted.seeds, [])},
     )
+    cli.main(["experiments"])
+    wanted = experiments.load(paths.EXPERIMENTS)
+    result = {"description": f"commit of {len(wanted.experiments)}", "set": [], "seeds": wanted.seeds, "numbers": []}
+    assert read_json(paths.EXPERIMENT_METRICS) == {"a": result}
+
+
+def test_without_the_environment_the_message_says_what_to_type(tmp_path: Path) -> None:
+    result = run_stage(tmp_path, "-S")  # without site-packages, as if nothing were installed
     assert result.returncode == 1
     assert "type `make repro`, or activate the environment" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_without_dask_a_sweep_says_what_to_type() -> None:
+def test_without_dask_the_message_of_sweep_says_what_to_type() -> None:
     code = "import sys; sys.modules['distributed'] = None; from digits import cli; cli.main(['sweep', '-S', 'a=1'])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (1, "digits: sweep needs distributed: type `make cluster`\n")
 
 
-def test_another_copy_runs_its_own_code(tmp_path: Path) -> None:
+def test_another_checkout_runs_its_own_code(tmp_path: Path) -> None:
     package = tmp_path / "src" / "digits"
     package.mkdir(parents=True)
     (tmp_path / "src" / "__main__.py").write_text((ROOT / "src/__main__.py").read_text("utf-8"), "utf-8")

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+from support import IMAGES, committed_params
+
+from digits.core import params
+from digits.modeling import augmentation, networks, training
+from digits.modeling.backend import tf
+
+PARAMS = committed_params()
+
+
+def test_shifts_depend_on_the_seed_and_the_epoch_alone() -> None:
+    shifts = augmentation.random_shifts(0, 1, 500, 2)
+    assert shifts.shape == (500, 2)
+    assert set(np.unique(shifts)) == {0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(shifts, augmentation.random_shifts(0, 1, 500, 2))
+    assert (shifts != augmentation.random_shifts(0, 2, 500, 2)).any()
+    assert (shifts != augmentation.random_shifts(1, 1, 500, 2)).any()
+
+
+def test_each_image_is_shifted_down_and_to_the_right_by_itself(data: tuple[IMAGES, IMAGES]) -> None:
+    settings = PARAMS.model("softmax").model_copy(update={"shift": 2, "batch_size": 100})  # the last batch has 35
+    images, labels = data
+    order = training.random_order(0, 1, len(labels))
+    shifts = augmentation.random_shifts(0, 1, len(labels), 2)
+
+    def step(settings: params.ModelSettings, images: IMAGES) -> dict[str, np.ndarray]:
+        model = networks.build(settings, seed=0)
+        optimizer = training.make_optimizer(settings, 4)
+        epoch = training.compile_epoch(networks.to_logits(model), optimizer, settings, images, labels)
+        epoch(tf.constant(order), tf.constant(shifts), tf.zeros((len(labels), 0)))
+        return networks.weights(model)
+
+    moved = np.zeros_like(images)
+    for index, (down, right) in zip(order, shifts - 2, strict=True):
+        moved[index] = ndimage.shift(images[index], (down, right), order=0)
+    assert (moved != images).any(axis=(1, 2)).mean() > 0.9
+    expected = step(settings.model_copy(update={"shift": 0}), moved)
+    for path, values in step(settings, images).items():
+        np.testing.assert_allclose(values, expected[path], atol=1e-7)
+
+
+def test_a_distortion_takes_each_pixel_from_where_its_transform_points(data: tuple[IMAGES, IMAGES]) -> None:
+    distortion = params.Distortion(rotate=30.0, zoom=0.2, shear=0.3)
+    settings = PARAMS.model("softmax").model_copy(update={"distortion": distortion, "batch_size": 100})
+    images, labels = data
+    order, shifts, transforms = training.epoch_inputs(settings, 0, 1, len(labels))
+
+    distorted = np.empty_like(images)
+    for index, (a0, a1, a2, b0, b1, b2, *_) in zip(order.numpy(), transforms.numpy(), strict=True):
+        # In SciPy, rows come before columns.
+        exact = ndimage.affine_transform(
+            images[index].astype(float), [[b1, b0], [a1, a0]], (b2, a2), order=1, mode="constant"
+        )
+        distorted[index] = exact.astype(np.uint8)
+    assert (distorted != images).any(axis=(1, 2)).all()
+
+    plain = settings.model_copy(update={"distortion": None})
+    results = []
+    for each, pixels, moves in ((plain, distorted, tf.zeros((len(labels), 0))), (settings, images, transforms)):
+        model = networks.build(each, seed=0)
+        optimizer = training.make_optimizer(each, 4)
+        training.compile_epoch(networks.to_logits(model), optimizer, each, pixels, labels)(order, shifts, moves)
+        results.append(networks.weights(model))
+    for path, values in results[0].items():
+        np.testing.assert_allclose(results[1][path], values, atol=2e-5)
+
+
+def test_transforms_rotate_shear_and_zoom_about_the_centre() -> None:
+    rotations = augmentation.random_transforms(0, 1, 1000, params.Distortion(rotate=90.0, zoom=0.0, shear=0.0))
+    centre = np.array([13.5, 13.5, 1])
+    np.testing.assert_allclose(rotations[:, :3] @ centre, 13.5, atol=1e-5)
+    np.testing.assert_allclose(rotations[:, 3:6] @ centre, 13.5, atol=1e-5)
+    angles = np.degrees(np.arctan2(rotations[:, 3], rotations[:, 0]))
+    assert (angles.min(), angles.max()) == pytest.approx((-90, 90), abs=1)
+    np.testing.assert_allclose(rotations[:, 0] ** 2 + rotations[:, 3] ** 2, 1, atol=1e-6)
+
+    limits = params.Distortion(rotate=0.0, zoom=0.2, shear=0.3)
+    others = augmentation.random_transforms(0, 1, 1000, limits)
+    assert (others[:, 0].min(), others[:, 0].max()) == pytest.approx((0.8, 1.2), abs=0.01)
+    shears = others[:, 1] / others[:, 4]
+    assert (shears.min(), shears.max()) == pytest.approx((-0.3, 0.3), abs=0.01)
+    assert (others != augmentation.random_transforms(0, 2, 1000, limits)).any()
+
+
+def test_a_shift_is_a_gather_of_rows() -> None:
+    image = np.arange(28 * 28, dtype=np.uint8).reshape(1, 28, 28)
+    margin, height = 1, 30
+    rows = augmentation.shifted_copies(image, margin).reshape(3, 1, height, 28)
+    for right in (-1, 0, 1):
+        for down in (-1, 0, 1):
+            expected = ndimage.shift(image[0], (down, right), order=0)
+            first = margin - down
+            np.testing.assert_array_equal(rows[margin + right, 0, first : first + 28], expected)

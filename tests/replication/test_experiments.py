@@ -1,0 +1,187 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from support import ROOT
+
+from digits.core import config, params
+from digits.core.errors import UserError
+from digits.replication import experiments, published
+from digits.replication.experiments import Experiment, Experiments, Target, summarize, targets
+from digits.replication.published import Curves, Number, Published
+
+COMMITTED = experiments.load(ROOT / "experiments.yaml")
+PUBLISHED = config.read(ROOT / "data/published.yaml", Published)
+
+
+def settings(experiment: Experiment) -> dict[str, str]:
+    return dict(setting.split("=", 1) for setting in experiment.settings)
+
+
+def checkpoints(experiment: Experiment) -> list[int] | None:
+    given = settings(experiment).get("train.checkpoints")
+    return [int(word) for word in given.strip("[]").split(",")] if given else None
+
+
+def test_the_committed_experiments_save_the_epochs_that_they_compare() -> None:
+    train = params.load(ROOT / "params.yaml").train.model_dump()
+    for name, experiment in COMMITTED.experiments.items():
+        epochs = int(settings(experiment).get("train.epochs", 30))
+        changed = train | {"epochs": epochs, "checkpoints": checkpoints(experiment)}
+        saved = params.Train.model_validate(changed).saved_epochs
+        assert saved == checkpoints(experiment) or saved == list(range(1, epochs + 1))
+        compared = targets(name, experiment, PUBLISHED)
+        assert compared
+        for target in compared:
+            if isinstance(target.point.epoch, int) and target.point.split == "test":
+                assert target.point.epoch in saved
+
+
+def test_one_model_refitted_again_and_again_has_seen_the_sum_of_its_epochs() -> None:
+    expected = [sum(range(1, count + 1)) for count in range(1, 31)]
+    assert checkpoints(COMMITTED.experiments["report-a-refit"]) == expected
+
+
+NUMBER = Number.model_validate(
+    {
+        "report": "A",
+        "section": "7",
+        "quantity": "accuracy",
+        "published": 0.95,
+        "tolerance": 0.01,
+        "curve": {"variant": "mlp128", "split": "test", "column": "accuracy", "epoch": "last"},
+    }
+)
+
+
+def run_with(accuracy: float) -> Curves:
+    return {("mlp128", "test"): pd.DataFrame({"epoch": [1], "accuracy": [accuracy], "loss": [0.1]}, index=[1])}
+
+
+def target() -> Target:
+    assert NUMBER.curve
+    return Target(NUMBER, NUMBER.curve, None)
+
+
+def test_seeds_become_mean_and_standard_deviation() -> None:
+    row = summarize("fresh", target(), [run_with(0.92), run_with(0.96)])
+    assert row.values == [0.92, 0.96]
+    assert row.mean == pytest.approx(0.94)
+    assert row.standard_deviation == pytest.approx(0.04 / 2**0.5)
+    assert row.reproduced is True
+    single = summarize("fresh", target(), [run_with(0.93)])
+    assert single.standard_deviation is None
+    assert single.reproduced is False
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    row = summarize("fresh", target(), [run_with(0.92), run_with(0.96)])
+    result = published.ExperimentResult("from scratch", ["variants=[mlp128]"], [0, 1], [row])
+    experiments.write(tmp_path / "experiments.json", {"fresh": result})
+    (read,) = published.read_experiments(tmp_path / "experiments.json")["fresh"].numbers
+    assert (read.quantity, read.values, read.mean) == ("accuracy", [0.92, 0.96], 0.94)
+
+
+def test_a_mistake_in_the_file_is_an_error_of_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text((ROOT / "experiments.yaml").read_text("utf-8").replace("first: 31", "frist: 31", 1), "utf-8")
+    with pytest.raises(UserError, match=r"experiments\.report-b-continued\.epochs\.frist.* is 'frist': it must be"):
+        experiments.load(path)
+
+
+def experiment(**fields: Any) -> Experiment:
+    return Experiment(description="another protocol", variant="mlp128", **fields)
+
+
+def test_an_experiment_is_compared_with_all_numbers_on_the_curves_of_its_variant() -> None:
+    compared = targets("fresh", experiment(), PUBLISHED)
+    expected = [number for number in PUBLISHED.numbers if number.curve and number.curve.variant == "mlp128"]
+    assert [target.number for target in compared] == expected
+    assert [target.point for target in compared] == [number.curve for number in expected]
+    assert {target.epoch for target in compared} == {None}
+
+
+def test_an_experiment_may_name_the_quantities_and_move_an_epoch() -> None:
+    quantities = ["accuracy of the plateau", "accuracy at 6 epochs"]
+    moved, plain = targets("refit", experiment(quantities=quantities, epochs={6: 21}), PUBLISHED)
+    assert (moved.number.quantity, moved.number.published, moved.number.tolerance) == (quantities[1], 0.9538, 0.006)
+    assert (moved.epoch, moved.point.epoch) == (21, 21)
+    assert (plain.number.quantity, plain.epoch, plain.point.epoch) == (quantities[0], None, "last")
+
+
+@pytest.mark.parametrize("quantity", ["accuracy at 7 epochs", "images"])
+def test_a_quantity_that_lies_on_no_curve_is_an_error_of_one_line(quantity: str) -> None:
+    with pytest.raises(UserError, match=f"wide: .* has no number '{quantity}' on a curve of mlp128$"):
+        targets("wide", experiment(quantities=[quantity]), PUBLISHED)
+
+
+def test_an_epoch_of_no_number_is_an_error_of_one_line() -> None:
+    with pytest.raises(UserError, match=r"wide: no number that it is compared with is at epoch '7'$"):
+        targets("wide", experiment(epochs={7: 21}), PUBLISHED)
+
+
+def test_a_number_that_a_run_does_not_have_is_an_error_of_one_line() -> None:
+    with pytest.raises(UserError, match=r"wide does not measure 'accuracy': add its epoch to train\.checkpoints"):
+        summarize("wide", target(), [{}])
+
+
+def test_a_commit_without_curves_has_no_number(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="wide does not measure 'accuracy'"):
+        summarize("wide", target(), [experiments._curves(tmp_path, "HEAD", "mlp128")])
+
+
+@pytest.fixture
+def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program `dvc`, first on the PATH, that logs its arguments; returns the path of the log."""
+    program = tmp_path / "dvc"
+    program.write_text('#!/bin/sh\necho "$@" >> "$0.log"\ncase "$*" in "$FAILS") exit 3;; esac\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAILS", "")
+    monkeypatch.setattr(experiments, "git", lambda root, *words: "c0ffee\n")
+    monkeypatch.setattr(experiments, "_finished", lambda root, commit: {"wide-1": commit})
+    return tmp_path / "dvc.log"
+
+
+WIDE = Experiments.model_validate(
+    {
+        "seeds": [0, 1],
+        "experiments": {"wide": {"description": "wide", "variant": "mlp64", "set": ["models.mlp64.units=[256]"]}},
+    }
+)
+
+
+def test_only_what_was_not_run_on_this_commit_is_queued_and_run(dvc: Path, tmp_path: Path) -> None:
+    assert experiments.run(tmp_path, WIDE) == "c0ffee"
+    assert dvc.read_text("utf-8").splitlines() == [
+        "exp run --queue --name wide-0 -S variants=[mlp64] -S models.mlp64.units=[256] -S train.seed=0",
+        "exp run --run-all",
+    ]
+
+
+def test_an_experiment_that_was_not_run_is_an_error_that_says_what_to_type(dvc: Path, tmp_path: Path) -> None:
+    wanted = WIDE.model_copy(update={"seeds": [0]})
+    with pytest.raises(UserError, match=r"^experiment wide-0 has not been run on c0ffee: type `make experiments`$"):
+        experiments.results(tmp_path, wanted, PUBLISHED, "c0ffee")
+
+
+def test_a_failing_run_is_an_error_of_one_line(dvc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAILS", "exp run --run-all")
+    with pytest.raises(UserError, match=r"^`dvc exp run --run-all` exited with status 3: see its message above$"):
+        experiments.run(tmp_path, WIDE)
+
+
+def test_an_interrupted_run_stops_the_workers(dvc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dvc = experiments._dvc
+
+    def interrupted(root: Path, *words: str) -> None:
+        run_dvc(root, *words)
+        if "--run-all" in words:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "_dvc", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run(tmp_path, WIDE)
+    assert dvc.read_text("utf-8").splitlines()[-1] == "queue stop --kill"

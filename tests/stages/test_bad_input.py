@@ -1,0 +1,387 @@
+"""Generated input: each file works or is refused in one line, within 5 s of processor time and 500 MiB of memory.
+
+`make faults` generates at least 10,000 IDX files and 2,000 params.yaml files; `make test` generates fewer.
+"""
+
+import gzip
+import json
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from support import FULL, ROOT, committed, idx_bytes
+
+from digits.core import artifacts, config, params
+from digits.core.errors import UserError
+from digits.core.params import FileSpec
+from digits.data import downloads, idx, split
+
+SECONDS = 5  # of processor time, because the machine may be busy
+MEMORY = 500 << 20  # bytes
+
+TEXT = committed("params.yaml")
+CONTENT = config.parse_like_dvc(TEXT)
+
+
+def generated(light: int, full: int) -> settings:
+    """Return settings for `light` examples in `make test`, always the same, and `full` new ones in `make faults`."""
+    return settings(
+        max_examples=full if FULL else light,
+        derandomize=not FULL,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Fail if the block takes more than SECONDS, or MEMORY in addition to that of this process."""
+
+    def expire(*_: object) -> None:
+        raise AssertionError(f"it took more than {SECONDS} s of processor time")
+
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    before = signal.signal(signal.SIGVTALRM, expire)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def is_clear(message: str) -> bool:
+    return message.isprintable() and len(message) < 1000
+
+
+def refusal(call: Callable[[], object]) -> str | None:
+    """Return the one-line message of a call that refuses its input, None if the call succeeds."""
+    try:
+        with bounded():
+            call()
+    except UserError as error:
+        assert is_clear(str(error)), repr(str(error))
+        return str(error)
+    return None
+
+
+# Runs a command, and records its processor time in seconds and its memory in KiB. It is a small process because Linux
+# counts the memory that a process had before it executed a program, and the process of the tests may hold TensorFlow.
+MEASURED = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss, file=file)
+sys.exit(code)
+"""
+
+
+def check_command(folder: Path, *arguments: str) -> str:
+    """Run a command in a process, and return its standard error, which is empty or one line."""
+    launcher = [sys.executable, "-IS", "-c", MEASURED, str(folder / "usage")]
+    process = subprocess.run(
+        [*launcher, sys.executable, str(ROOT / "src"), *arguments], cwd=folder, capture_output=True, check=False
+    )
+    message = process.stderr.decode("utf-8")
+    seconds, kibibytes = (folder / "usage").read_text("utf-8").split()
+    assert float(seconds) < SECONDS
+    assert int(kibibytes) * 1024 < MEMORY
+    if process.returncode == 0:
+        assert message == ""
+    else:
+        assert process.returncode in (1, 2)
+        assert message.startswith("digits: ")
+        assert message.endswith("\n")
+        assert is_clear(message[:-1]), message
+    return message
+
+
+# IDX files
+
+IMAGES = np.arange(20 * 28 * 28, dtype=np.uint8).reshape(20, 28, 28)
+LABELS = np.repeat(np.arange(10, dtype=np.uint8), 2)
+SIZES = st.sampled_from([0, 1, 2, 10, 20, 27, 28, 29, 784, 60_000, 2**16, 2**31 - 1, 2**31, 2**32 - 1])
+
+
+@st.composite
+def idx_files(draw: st.DrawFn) -> bytes:
+    """Generate files of images and labels with up to three defects in header, length, values or compression."""
+    content = idx_bytes(draw(st.sampled_from([IMAGES, IMAGES[:1], LABELS, LABELS[:5]])))
+    for kind in draw(st.lists(st.sampled_from(["field", "magic", "cut", "more", "byte", "gzip", "other"]), max_size=3)):
+        at = draw(st.integers(0, max(len(content) - 1, 0)))
+        match kind:
+            case "field":
+                field = 4 + 4 * draw(st.integers(0, 3))
+                content = content[:field] + struct.pack(">I", draw(SIZES)) + content[field + 4 :]
+            case "magic":
+                content = draw(st.binary(min_size=4, max_size=4)) + content[4:]
+            case "cut":
+                content = content[:at]
+            case "more":
+                content += draw(st.binary(max_size=1000))
+            case "byte":
+                content = content[:at] + draw(st.binary(min_size=1, max_size=1)) + content[at + 1 :]
+            case "gzip":
+                content = gzip.compress(content, mtime=0)
+            case "other":
+                content = draw(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
+    return content
+
+
+@given(images=idx_files(), labels=idx_files())
+@example(images=struct.pack(">HBB3I", 0, 8, 3, 0, 2**32 - 1, 2**32 - 1), labels=b"")
+@example(images=struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), labels=b"")
+@generated(light=250, full=5_000)
+def test_idx_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, images: bytes, labels: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "images").write_bytes(images)
+    (folder / "labels").write_bytes(labels)
+
+    def read() -> None:
+        pictures, digits = idx.read_pair(folder / "images", folder / "labels")
+        assert pictures.shape[1:] == (28, 28)
+        train, validation = split.stratified_split(digits, 0.5, 0)
+        assert len(train) + len(validation) == len(digits)
+
+    refusal(read)
+    for name in ("images", "labels"):  # each by itself, too: the reader of a pair stops at the first defect
+        reader = idx.read_images if name == "images" else idx.read_labels
+        message = refusal(lambda name=name, reader=reader: reader(folder / name))  # type: ignore[misc]
+        assert message is None or message.startswith(f"{folder / name}: ")
+
+
+def test_a_file_of_the_wrong_length_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "images").open("wb") as file:
+        file.write(idx_bytes(IMAGES))
+        file.truncate(8 << 30)  # a sparse file
+    assert "has 8589934592 bytes; its header (20, 28, 28) requires 15696" in str(
+        refusal(lambda: idx.read_images(tmp_path / "images"))
+    )
+
+
+@given(images=idx_files(), labels=idx_files())
+@example(images=idx_bytes(IMAGES), labels=idx_bytes(LABELS))
+@generated(light=2, full=40)
+def test_the_stage_preprocess_succeeds_or_ends_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, images: bytes, labels: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("preprocess")
+    (folder / "params.yaml").write_text(TEXT.replace("validation_fraction: 0.25", "validation_fraction: 0.5"), "utf-8")
+    (folder / "data/raw").mkdir(parents=True)
+    for name, content in zip(CONTENT["download"]["files"], (images, labels) * 2, strict=True):
+        (folder / "data/raw" / name).write_bytes(content)
+    message = check_command(folder, "preprocess")
+    valid = (images, labels) == (idx_bytes(IMAGES), idx_bytes(LABELS))
+    assert (message == "") == (folder / "plots/dataset/normalization.png").exists()
+    assert not valid or message == ""
+
+
+# params.yaml
+
+
+class Raw(str):
+    """Text that is inserted into a YAML file without quotes."""
+
+    __slots__ = ()
+
+
+def rendered(value: Any) -> str:
+    match value:
+        case Raw():
+            return str(value)
+        case dict():
+            return "{" + ", ".join(f"{rendered(key)}: {rendered(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(rendered, value)) + "]"
+    return json.dumps(value)
+
+
+def places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, *path, key)
+
+
+PLACES = list(places(CONTENT))
+DEPTH = 5000 if FULL else 1000  # the parser takes seconds to give up at the greater
+LAUGHS = "".join(f"&{b} [{', '.join([f'*{a}'] * 9)}], " for a, b in zip("abcdefghi", "bcdefghij", strict=True))
+NAMES = [
+    "../../etc", "..", ".", "/etc/passwd", "a/b", "a b", "a;touch pwned", "$(touch pwned)", "`id`", "a'b", 'a"b',
+    "-rf", "--help", "${models}", "${item.variant}", "*", "~", "a\nb", "a\0b", "\ud800", "\u202ecod.exe", "é",
+    "a-errors", "a" * 65, "x" * 100_000, "", "[key]", "mlp64", "npm:--help", "npm:../x@1", "npm:x@1 --ignore-scripts=0",
+    "npm:git+https://x@1", "ftp://x", "http://", "http://[", "http://x:99999", "javascript:alert(1)",
+]  # fmt: skip
+FRAGMENTS = [
+    "~", "true", "yes", "-1", "0", "1", "1.0", "1e400", ".nan", ".inf", "-.inf", "0x" + "f" * 5000, "9" * 4000,
+    "9" * 5000, "0o777", "2001-01-01", "2001-99-99", "!!bool x", "!!int x", "!!float x", "!!binary x", "!!set {a}",
+    "!!omap [a: 1]", "!!timestamp x", "!!python/object/apply:os.system [touch pwned]", "!!python/name:os.system",
+    "!unknown x", "*nowhere", "&x [*x]", "&x {a: *x}", "{<<: 1}", "{<<: {a: 1}}", "{a: 1, a: 2}", "{? [1]: 2}",
+    "{1: 2}", "{~: 2}", "[]", "{}",
+    "[" * DEPTH, "[" * 200 + "]" * 200, "{a: " * DEPTH, "? " * 500, f"[&a [lol], {LAUGHS}]",
+    "[" + "1, " * 20_000 + "]", "{" + ", ".join(f"k{i}: {i}" for i in range(10_000)) + "}",
+    "x" * 200_000, "|", "%", "@", "\t",
+]  # fmt: skip
+VALUES = (
+    st.sampled_from(FRAGMENTS).map(Raw)
+    | st.sampled_from(NAMES)
+    | st.text(max_size=20)
+    | st.integers()
+    | st.floats().map(lambda value: Raw(f"{value!r}".replace("inf", ".inf").replace("nan", ".nan")))
+    | st.sampled_from(PLACES).map(lambda path: deepcopy(at(CONTENT, path)))
+)
+
+
+def at(content: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        content = content[key]
+    return content
+
+
+@st.composite
+def params_files(draw: st.DrawFn) -> bytes:
+    """Generate the committed params.yaml with other keys, values, bytes or lines, or any text."""
+    match draw(st.sampled_from(["value", "value", "key", "key", "bytes", "lines", "other"])):
+        case ("value" | "key") as kind:
+            content = deepcopy(CONTENT)
+            for path in draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=3)):
+                parent: Any = content
+                for key in path[:-1]:
+                    # An earlier change may have replaced the parent.
+                    parent = parent[key] if isinstance(parent, dict) and key in parent else None
+                if kind == "value" and isinstance(parent, dict):
+                    parent[path[-1]] = draw(VALUES)
+                elif isinstance(parent, dict):
+                    parent[draw(st.sampled_from(NAMES) | st.sampled_from(FRAGMENTS).map(Raw) | st.text())] = parent.pop(
+                        path[-1], None
+                    )
+                else:
+                    content["variants"] = [draw(VALUES), "mlp64"] if kind == "value" else draw(VALUES)
+            return rendered(content).encode("utf-8")
+        case "bytes":
+            damaged = bytearray(TEXT.encode("utf-8"))
+            for where in draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=4)):
+                damaged[where : where + draw(st.integers(0, 3))] = draw(st.binary(max_size=4))
+            return bytes(damaged[: draw(st.integers(0, len(damaged)) | st.just(len(damaged)))])
+        case "lines":
+            lines = TEXT.splitlines(keepends=True)
+            here, there = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+            lines.insert(here, draw(st.sampled_from(["", " ", "\t", "- ", "  ", "? ", "<<: *a "])) + lines[there])
+            return "".join(lines).encode("utf-8")
+    text = draw(st.sampled_from(FRAGMENTS) | st.text(max_size=200))
+    return text.encode("utf-8", errors="surrogatepass")
+
+
+@given(content=params_files())
+@example(content=TEXT.encode("utf-8"))
+@example(content=rendered(CONTENT | {"train": Raw(f"[&a [lol], {LAUGHS}]")}).encode())
+@example(content=rendered(CONTENT | {"x": {Raw("? " + json.dumps("a\nb")): 1}}).encode())
+@generated(light=80, full=2_500)
+def test_params_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "params.yaml"
+    path.write_bytes(content)
+    message = refusal(lambda: params.load(path))
+    if message is None:
+        loaded = params.load(path)
+        for name in (*loaded.variants, *loaded.models):
+            assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+            assert name[0] != "-"
+    else:
+        assert message.startswith(f"{path}: ")
+
+
+@given(content=params_files())
+@example(content=rendered(CONTENT | {"variants": [Raw("0x" + "f" * 5000)]}).encode())
+@generated(light=6, full=100)
+def test_the_stage_params_succeeds_or_ends_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("params")
+    (folder / "params.yaml").write_bytes(content)
+    message = check_command(folder, "params")
+    assert (message == "") == (folder / "params.schema.json").exists()
+    assert {path.name for path in folder.iterdir()} <= {"params.yaml", "params.schema.json", "usage"}
+
+
+@pytest.mark.parametrize("variant", ["../../outside", "mlp46", "a b", ""])
+@pytest.mark.parametrize("stage", ["train", "evaluate", "analyze"])
+def test_a_stage_refuses_a_variant_without_an_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, variant: str
+) -> None:
+    (tmp_path / "params.yaml").write_text(TEXT, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    run = import_module(f"digits.stages.{stage}").run
+    with pytest.raises(UserError, match="has no entry under models; the entries are softmax, "):
+        run(variant)
+
+
+# Sources
+
+SPEC = FileSpec(bytes=3, sha256="0" * 64)
+HOSTS = [
+    "127.0.0.1:9", "[::1]:9", "[", "127.0.0.1:99999", "127.0.0.1:x", "a@127.0.0.1:9", "127.0.0.1:0", "", "?", "#",
+    "%00",
+]  # fmt: skip
+
+
+@st.composite
+def source_texts(draw: st.DrawFn) -> str:
+    scheme = draw(
+        st.sampled_from(["", "", "~", "~nobody-of-the-kind/", "file:", "file://", "file:///", "npm:", "http://"])
+    )
+    host = draw(st.sampled_from(HOSTS)) + "/" if scheme == "http://" else ""
+    return scheme + host + draw(st.sampled_from(NAMES) | st.text(max_size=20))
+
+
+@given(text=source_texts())
+@example(text="~nobody-of-the-kind/x")
+@example(text="http://[/")
+@example(text="file:///a%00b")
+@example(text="a\0b")
+@generated(light=40, full=1_000)
+def test_a_source_is_refused_or_skipped(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    folder = tmp_path_factory.mktemp("sources")
+    path = folder / "params.yaml"
+    path.write_text(rendered(CONTENT | {"download": CONTENT["download"] | {"sources": [text]}}), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PATH", str(folder))  # no npm
+        if refusal(lambda: params.load(path)) is None:
+            with pytest.raises(UserError, match=r"no source in download\.sources has a valid copy"), bounded():
+                downloads.fetch({"file": SPEC}, [text], folder / "raw", timeout=1, retries=0)
+            assert list((folder / "raw").iterdir()) == []
+
+
+# Arrays
+
+
+@given(data=st.data())
+@generated(light=300, full=5_000)
+def test_damaged_arrays_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = tmp_path_factory.getbasetemp() / "arrays.npz"
+    artifacts.write_arrays(path, images=IMAGES[:1], labels=LABELS)
+    content = bytearray(path.read_bytes())
+    # The headers of the zip file and of the arrays, and the directory at the end, rather than the pixels alone.
+    somewhere = st.integers(0, 260) | st.integers(len(content) - 500, len(content) - 1)
+    for where in data.draw(st.lists(somewhere, min_size=1, max_size=3)):
+        content[where] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
+    message = refusal(lambda: artifacts.read_arrays(path))
+    assert message is None or message.startswith(f"{path} cannot be read")

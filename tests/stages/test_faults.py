@@ -1,0 +1,313 @@
+"""Real faults while DVC runs the pipeline: kills, a full disk, damaged files, two runs at once.
+
+After each fault no partial output is taken for a complete one, and the next run gives the same bytes as an undisturbed
+run. `make faults` tries more moments than `make test`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import FULL, ROOT, call, edit, environment, outputs, queue_workers, run
+
+from digits.core import config
+
+VARIANT = "mlp64"
+STAGES = [
+    "params", "download", "preprocess", "neighbors", f"train@{VARIANT}", f"evaluate@{VARIANT}", f"analyze@{VARIANT}",
+    "compare",
+]  # fmt: skip
+NAMES = ["a; touch pwned", "../../outside", "$(touch pwned)", "`touch pwned`", "-rf", "a b", "a\nb", "${models}"]
+LOG = "log.txt"
+NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount"]
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def different(folder: Path, template: Path, *stages: str) -> Iterator[Path]:
+    """Yield the output files of stages, or of all stages, whose content an undisturbed run would not write.
+
+    The table that grows during training may be the start of the complete one.
+    """
+    for out in outputs(template, *stages):
+        here = folder / out.relative_to(template)
+        for path in [here, *here.rglob("*")]:
+            if path.is_file() and ".partial" not in path.name:
+                expected = template / path.relative_to(folder)
+                content, complete = path.read_bytes(), expected.read_bytes() if expected.exists() else b""
+                grows = path.name == "training.csv" and complete.startswith(content)
+                if content != complete and not grows:
+                    yield path
+
+
+def check_same(folder: Path, template: Path) -> None:
+    """Check that all outputs and dvc.lock have the bytes of an undisturbed run."""
+    assert (folder / "dvc.lock").read_bytes() == (template / "dvc.lock").read_bytes()
+    for out in outputs(template):
+        for path in [out, *out.rglob("*")]:
+            assert not path.is_file() or (folder / path.relative_to(template)).read_bytes() == path.read_bytes()
+    assert list(different(folder, template)) == []
+
+
+@pytest.fixture
+def folder(template: Path, tmp_path: Path) -> Path:
+    """A copy of the template with its DVC cache."""
+    return Path(shutil.copytree(template, tmp_path / "clone", symlinks=True))
+
+
+@pytest.fixture
+def fresh(template: Path, tmp_path: Path) -> Path:
+    """A repository in which nothing has been run: the first commit of the template."""
+    folder = tmp_path / "fresh"
+    run(tmp_path, "git", "clone", "-q", str(template), str(folder))
+    first = run(folder, "git", "rev-list", "--max-parents=0", "HEAD").strip()
+    run(folder, "git", "reset", "-q", "--hard", first)
+    return folder
+
+
+@contextlib.contextmanager
+def running(folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command in a process group of its own, with its output in LOG beside the folder; kill it in the end."""
+    given = environment(PYTHONUNBUFFERED="1")
+    with (folder.parent / LOG).open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=given, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(folder: Path, process: subprocess.Popen[bytes], text: str) -> None:
+    deadline = time.monotonic() + 120
+    while text not in printed(folder):
+        assert process.poll() is None, f"it ended before it printed {text}:\n{printed(folder)}"
+        assert time.monotonic() < deadline, printed(folder)
+        time.sleep(0.002)
+
+
+def printed(folder: Path) -> str:
+    return (folder.parent / LOG).read_text("utf-8")
+
+
+def written(folder: Path) -> set[tuple[str, int]]:
+    """Return every file that stages write, with its modification time."""
+    tops = (folder / name for name in ("data", "models", "metrics", "plots"))
+    found = set()
+    for path in [folder / "params.schema.json", *(path for top in tops for path in top.rglob("*"))]:
+        with contextlib.suppress(FileNotFoundError):
+            found.add((str(path), path.stat().st_mtime_ns))
+    return found
+
+
+def kill(folder: Path, stage: str, moment: str | float, *command: str) -> None:
+    """Start DVC, and kill its process group in a stage.
+
+    The moment is "start" of the stage, "writing" for when it first writes a file, or a number of seconds after its
+    start.
+    """
+    with running(folder, *command) as process:
+        wait_for(folder, process, f"Running stage '{stage}':\n> python src")
+        before, deadline = written(folder), time.monotonic() + 60
+        while moment == "writing" and written(folder) <= before and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        if not isinstance(moment, str):
+            time.sleep(moment)
+        assert process.poll() is None or moment != "writing"
+
+
+@pytest.mark.slow(40)
+@pytest.mark.parametrize("moment", ["writing", "start", 0.1, 0.3, 0.6, 1.0, 2.0, 3.0] if FULL else ["writing"])
+def test_after_a_kill_in_each_stage_the_next_run_completes_the_stage(
+    fresh: Path, template: Path, tmp_path: Path, moment: str | float
+) -> None:
+    before = Path(shutil.copytree(fresh, tmp_path / "before", symlinks=True))
+    for stage in STAGES:
+        if moment == "writing" or f"\n  {stage}:\n" not in (fresh / "dvc.lock").read_text("utf-8"):
+            kill(fresh, stage, moment, "dvc", "repro")
+        # No partial file: each has the content of an undisturbed run or, if its stage has not run, that of the commit.
+        for path in different(fresh, template, stage):
+            assert path.read_bytes() == (before / path.relative_to(fresh)).read_bytes()
+    run(fresh, "dvc", "repro")
+    check_same(fresh, template)
+
+
+@pytest.mark.slow(6)
+@pytest.mark.parametrize("stage", STAGES[1:] if FULL else [f"train@{VARIANT}"])
+def test_after_a_kill_git_and_the_cache_have_the_earlier_results(folder: Path, template: Path, stage: str) -> None:
+    if stage == "download":  # it writes nothing if all files are valid
+        (folder / "data/raw/train-images-idx3-ubyte").unlink()
+    kill(folder, stage, "writing", "dvc", "repro", "--force", "--single-item", stage)
+    run(folder, "git", "checkout", "-q", ".")
+    run(folder, "dvc", "checkout", "--force")
+    assert "up to date" in run(folder, "dvc", "repro")
+    assert run(folder, "git", "status", "--porcelain") == ""
+    check_same(folder, template)
+
+
+@pytest.mark.slow(8)
+def test_control_c_during_training_is_one_line_and_the_next_run_trains_again(folder: Path, template: Path) -> None:
+    edit(folder / "params.yaml", train__epochs=10_000)
+    with running(folder, "dvc", "repro") as process:
+        wait_for(folder, process, f"{VARIANT} epoch 3/10000: ")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) != 0
+    assert "digits: interrupted; `dvc repro` starts again with the stage that was running" in printed(folder)
+    assert "Traceback" not in printed(folder)
+    edit(folder / "params.yaml", train__epochs=2)
+    run(folder, "dvc", "repro")
+    check_same(folder, template)
+
+
+@pytest.mark.slow(9)
+def test_damaged_and_edited_outputs_are_restored(folder: Path, template: Path) -> None:
+    flip_bit(folder / "models" / VARIANT / "weights.npz")
+    flip_bit(folder / "data/raw/train-images-idx3-ubyte")
+    edited = folder / f"metrics/variants/{VARIANT}.json"
+    edited.write_text(edited.read_text("utf-8").replace("0.", "1."), "utf-8")
+    found = run(folder, "dvc", "status")
+    for path in (f"models/{VARIANT}", "data/raw", f"metrics/variants/{VARIANT}.json"):
+        assert re.search(rf"modified: +{re.escape(path)}\n", found)
+    run(folder, "dvc", "repro")
+    assert run(folder, "git", "status", "--porcelain") == ""
+    check_same(folder, template)
+
+
+def flip_bit(path: Path) -> None:
+    """Flip one bit in the middle of a file, and keep its permissions."""
+    content, mode = bytearray(path.read_bytes()), path.stat().st_mode
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+@pytest.mark.slow(10)
+def test_a_damaged_cache_is_repaired_and_its_files_are_restored(folder: Path, template: Path) -> None:
+    intact = "no file of the DVC cache is damaged\n"
+    assert call(folder, "repair") == intact
+    md5 = hashlib.md5((folder / "models" / VARIANT / "weights.npz").read_bytes()).hexdigest()
+    damaged = folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    flip_bit(damaged)
+    shutil.rmtree(folder / "models")
+    run(folder, "dvc", "checkout")  # DVC does not hash a write-protected file of its cache, and copies the damage
+    assert list(different(folder, template, f"train@{VARIANT}")) == [folder / "models" / VARIANT / "weights.npz"]
+    output = run(folder, "python", "src", "evaluate", VARIANT, fails=True)
+    assert output.startswith(f"digits: models/{VARIANT}/weights.npz cannot be read (Bad CRC-32")
+    assert "type `digits repair`, then `dvc repro`" in output
+    assert output.count("\n") == 1
+
+    deleted, advice = call(folder, "repair").splitlines()
+    assert deleted.startswith("deleted: ")
+    assert deleted.endswith(f"/{damaged.parent.name}/{damaged.name}")
+    assert advice == "type `dvc repro` to restore their contents, or `dvc pull` to download them"
+    assert f"Running stage 'train@{VARIANT}'" in run(folder, "dvc", "repro")
+    assert run(folder, "git", "status", "--porcelain") == ""
+    assert call(folder, "repair") == intact
+    check_same(folder, template)
+
+
+@pytest.mark.slow(5)
+def test_a_second_run_at_the_same_time_is_refused(folder: Path, template: Path) -> None:
+    stage = f"train@{VARIANT}"
+    with running(folder, "dvc", "repro", "--force", "--single-item", stage) as process:
+        wait_for(folder, process, "> python src train")
+        output = run(folder, "dvc", "repro", "--force", "--single-item", stage, fails=True)
+        assert process.wait(120) == 0
+    assert "is busy, it is being blocked by:" in output or "Unable to acquire lock" in output
+    assert "Traceback" not in output
+    assert run(folder, "git", "status", "--porcelain") == ""
+    check_same(folder, template)
+
+
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it: half a minute")
+def test_two_queue_workers_at_once_give_the_results_of_single_runs(folder: Path, template: Path) -> None:
+    seeds = {"first": 1, "second": 2, "again": 1}
+    for name, seed in seeds.items():
+        run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.seed={seed}")
+    with queue_workers(folder, 2):
+        deadline = time.monotonic() + 300
+        while len(re.findall(r"Success|Failed", status := run(folder, "dvc", "queue", "status"))) < 3:
+            assert time.monotonic() < deadline, status
+            time.sleep(1)
+    assert "Failed" not in status
+    locks = {}
+    for name in seeds:
+        ref = run(folder, "git", "for-each-ref", "--format=%(refname)", f"refs/exps/**/{name}").strip()
+        locks[name] = run(folder, "git", "show", f"{ref}:dvc.lock")
+    assert locks["first"] == locks["again"] != locks["second"]
+    assert run(folder, "git", "status", "--porcelain") == ""
+    check_same(folder, template)
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skip a test if this machine does not allow mounts in namespaces of one's own."""
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed")
+    result = subprocess.run([*NAMESPACES, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False)
+    if result.returncode:
+        pytest.skip(f"this user may not mount a file system: {result.stderr.decode()}")
+
+
+@pytest.mark.slow(12)
+@pytest.mark.usefixtures("namespaces")
+def test_on_a_full_disk_every_stage_ends_in_one_line(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    free = ["0", "4", "20", "100", "300"] if FULL else ["0"]
+    script = [sys.executable, str(Path(__file__).with_name("full_disk.py")), str(template), str(tmp_path / "disk")]
+    output = run(tmp_path, *NAMESPACES, *script, ",".join(free), variables={"PYTHONPATH": str(ROOT / "tests")})
+    runs = [json.loads(line) for line in output.splitlines()]
+    assert [run[:2] for run in runs] == [[stage, int(left)] for left in free for stage in STAGES]
+    for stage, left, status, errors, wrong in runs:
+        assert wrong == [], (stage, left, wrong)
+        if left == 0:
+            assert status == 1, (stage, errors)
+        if status:
+            # TensorFlow compiles by way of a temporary file, and may warn that it could not write it.
+            *warnings, message = re.split(r"^(?=digits: )", errors, flags=re.MULTILINE)
+            assert re.fullmatch(r"digits: .*No space left on device: free some space, then type `dvc repro`\n", message)
+            assert "Traceback" not in errors
+            assert not "".join(warnings) or (stage.startswith("train") and left), (stage, left, errors)
+
+
+@pytest.mark.slow(3)
+@pytest.mark.usefixtures("namespaces")
+def test_in_a_read_only_folder_every_stage_ends_in_one_line(folder: Path) -> None:
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" && exec "$@"'
+    # A download writes nothing if all files are valid.
+    for stage in [stage for stage in STAGES if stage != "download"] if FULL else ["params", "compare"]:
+        words = ["python", "src", *stage.split("@")]
+        output = run(folder, *NAMESPACES, "sh", "-c", mount, str(folder), *words, fails=True)
+        assert re.fullmatch(r"digits: .*Read-only file system: the folder of the repository must be writable\n", output)
+    output = run(folder, *NAMESPACES, "sh", "-c", mount, str(folder), "dvc", "repro", fails=True)
+    assert "Read-only file system" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow(2)
+@pytest.mark.parametrize("name", NAMES if FULL else NAMES[:2])
+def test_the_name_of_a_variant_reaches_no_shell_and_no_path(
+    folder: Path, template: Path, tmp_path: Path, name: str
+) -> None:
+    models = config.parse_like_dvc((folder / "params.yaml").read_text("utf-8"))["models"]
+    edit(folder / "params.yaml", variants=[VARIANT, name], models=models | {name: models[VARIANT]})
+    output = run(folder, "dvc", "repro", fails=True)
+    assert "Traceback" not in output
+    assert "digits: params.yaml: variants[1] is " in output
+    run(folder, "git", "checkout", "-q", ".")
+    assert "pwned" not in run(folder, "git", "status", "--porcelain", "--ignored")
+    assert [path.name for path in tmp_path.iterdir()] == ["clone"]
+    check_same(folder, template)

@@ -1,0 +1,176 @@
+"""Helpers of the tests: commands, and repositories with a small data set."""
+
+import contextlib
+import functools
+import hashlib
+import io
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
+from digits.cli import main
+from digits.core import config
+from digits.core.params import Params
+
+ROOT = Path(__file__).parent.parent
+FULL = os.environ.get("DIGITS_FAULTS") == "full"  # `make faults`: more kinds, moments and examples of each fault
+IMAGES = NDArray[np.uint8]
+# What `dvc repro` and `dvc exp` change. The tests read it at HEAD, never in the work tree.
+RESULTS = ("dvc.lock", "metrics", "params.yaml", "plots")
+EXPERIMENTS = "metrics/experiments.json"  # written by `digits experiments` alone; the stage compare reads it
+
+
+@functools.cache
+def committed(path: str) -> str:
+    """Return the text of a file of this repository at HEAD."""
+    command = ["git", "show", f"HEAD:{path}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True).stdout
+
+
+def committed_params() -> Params:
+    """Return the parameters of this repository at HEAD."""
+    return Params.model_validate(config.parse_like_dvc(committed("params.yaml")))
+
+
+def idx_bytes(array: IMAGES) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the variables of a command: those of this process, this environment's programs first, a Git author."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "200",
+        "GIT_AUTHOR_NAME": "Test",
+        "GIT_AUTHOR_EMAIL": "test@example.org",
+        "GIT_COMMITTER_NAME": "Test",
+        "GIT_COMMITTER_EMAIL": "test@example.org",
+        **variables,
+    }
+
+
+def run(folder: Path, *command: str, fails: bool = False, variables: Mapping[str, str] | None = None) -> str:
+    """Run a command in a folder, and return its output, errors included."""
+    given = environment(**(variables or {}))
+    result = subprocess.run(
+        command, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert (result.returncode != 0) == fails, f"{' '.join(command)} exited with {result.returncode}:\n{result.stdout}"
+    return str(result.stdout)
+
+
+def call(folder: Path, *arguments: str, fails: bool = False) -> str:
+    """Run `digits` in a folder, in this process, and return its output, errors included.
+
+    It is for tests of what a command does; `run` starts a process, which takes longer.
+    """
+    output, status = io.StringIO(), 0
+    with contextlib.chdir(folder), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            main(list(arguments))
+        except SystemExit as stop:
+            status = 1 if isinstance(stop.code, str) else stop.code or 0
+            if isinstance(stop.code, str):
+                print(stop.code)
+    assert (status != 0) == fails, f"digits {' '.join(arguments)} exited with {status}:\n{output.getvalue()}"
+    return output.getvalue()
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 200) -> None:
+    """Wait until a condition holds, and fail with a message if that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not after {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def queue_workers(folder: Path, jobs: int) -> Iterator[None]:
+    """Start workers of DVC's queue, and end those that remain.
+
+    A worker stops once the queue is empty. If there are two, the message that stops one can get lost; that worker would
+    keep a pipe open. See https://github.com/treeverse/dvc/issues/10427.
+    """
+    with (folder / ".dvc/tmp/queue.log").open("wb") as log:
+        command = ["dvc", "queue", "start", "--jobs", str(jobs)]
+        subprocess.run(command, cwd=folder, env=environment(), stdout=log, stderr=log, check=True)
+    try:
+        yield
+    finally:
+        for file in (folder / ".dvc/tmp/exps/celery").glob("*.pid"):
+            with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+                worker = psutil.Process(int(file.read_text("utf-8")))
+                if "dvc-exp" in " ".join(worker.cmdline()):
+                    worker.terminate()
+                    worker.wait(30)
+
+
+def edit(params: Path, **changes: object) -> None:
+    """Set keys of a params.yaml; `__` separates the parts of a dotted key."""
+    yaml = YAML()
+    content = yaml.load(params.read_text("utf-8"))
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    with params.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
+def copy_files(folder: Path) -> None:
+    """Copy the files that Git tracks or would track: the results at HEAD, the others as they are in the work tree."""
+    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in listed.rstrip("\0").split("\0"):
+        if (ROOT / name).is_file() and (name == EXPERIMENTS or Path(name).parts[0] not in RESULTS):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    archive = ["git", "archive", "HEAD", "--", *RESULTS, f":(exclude){EXPERIMENTS}"]
+    content = subprocess.run(archive, cwd=ROOT, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        tar.extractall(folder, filter="data")
+
+
+def copy_repository(folder: Path, raw: Path, **changes: object) -> None:
+    """Make a repository of these files, with the small data set and changed parameters as for `edit`, and commit it."""
+    copy_files(folder)
+    sums = {
+        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in sorted(raw.iterdir())
+    }
+    edit(folder / "params.yaml", download__sources=[str(raw)], download__files=sums, **changes)
+    initialize(folder)
+
+
+def initialize(folder: Path) -> None:
+    """Make a folder a Git repository, and commit its files."""
+    run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "git", "add", ".")
+    run(folder, "git", "commit", "-qm", "Start")
+
+
+def reproduce(folder: Path) -> str:
+    """Run the pipeline, commit its results, and return the output of `dvc repro`."""
+    output = run(folder, "dvc", "repro")
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "-qm", "Run the pipeline")
+    return output
+
+
+def outputs(folder: Path, *stages: str) -> list[Path]:
+    """Return the files and folders that stages of the recorded pipeline write, or those of all stages."""
+    lock = config.parse_fast((folder / "dvc.lock").read_text("utf-8"))["stages"]
+    return [folder / out["path"] for stage in stages or lock for out in lock[stage]["outs"]]

@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from support import IMAGES
+
+from digits import plots
+
+CURVE = pd.DataFrame({"accuracy": [0.9, 0.95, 1.0], "loss": [0.5, 0.2, 0.1]}, index=[1, 2, 3])
+MISTAKE = {"label": 0, "predicted": 6, "probability_predicted": 0.987}
+
+DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
+    "samples": lambda images, labels, path: plots.sample_grid(images, labels, 5, path),
+    "few samples": lambda images, labels, path: plots.sample_grid(images[:3], labels[:3], 5, path),
+    "normalization": lambda images, labels, path: plots.normalization(images[0], int(labels[0]), path),
+    "mistakes": lambda images, labels, path: plots.mistakes(images[:7], pd.DataFrame([MISTAKE] * 7), "Seven", path),
+    "no mistakes": lambda images, labels, path: plots.mistakes(
+        images[:0], pd.DataFrame([MISTAKE]).head(0), "None", path
+    ),
+    "curves": lambda images, labels, path: plots.accuracy_and_loss(
+        {"a": CURVE, "b": CURVE / 2}, "Curves", path, "test"
+    ),
+    "one epoch": lambda images, labels, path: plots.accuracy_and_loss({"a": CURVE.head(1)}, "Point", path),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_plot_is_opaque_and_not_blank_and_its_bytes_do_not_change(
+    name: str, digits: tuple[IMAGES, IMAGES], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    for path in (first, second):
+        DRAWINGS[name](*digits, path)
+    assert first.read_bytes() == second.read_bytes()
+    pixels = imread(first)
+    assert (pixels[..., 3] == 1).all()
+    assert np.unique(pixels[..., :3].reshape(-1, 3), axis=0).shape[0] > 10

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from digits.core.errors import UserError
+from digits.versioning.git import git, git_bytes, git_succeeds
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "ä.bin").write_bytes(b"\xff\n")
+    git(tmp_path, "add", ".")
+    return tmp_path
+
+
+def test_git_returns_the_output(folder: Path) -> None:
+    assert git(folder, "ls-files", "-z") == "ä.bin\0"
+
+
+def test_git_bytes_returns_the_output_unchanged(folder: Path) -> None:
+    assert git_bytes(folder, "show", ":ä.bin") == b"\xff\n"
+
+
+def test_a_failure_of_git_is_one_line(folder: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        git(folder, "cat-file", "-p", "nowhere")
+    assert str(caught.value) == "`git cat-file -p nowhere`: fatal: Not a valid object name nowhere"
+
+
+def test_a_failure_of_git_without_a_message_names_the_exit_status(folder: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        git(folder, "rev-parse", "--verify", "--quiet", "nowhere")
+    assert str(caught.value) == "`git rev-parse --verify --quiet nowhere`: exit status 1"
+
+
+def test_git_bytes_returns_none_if_git_fails(folder: Path) -> None:
+    assert git_bytes(folder, "show", ":nowhere") is None
+
+
+def test_git_succeeds_returns_whether_the_exit_status_is_0(folder: Path) -> None:
+    assert git_succeeds(folder, "cat-file", "-e", ":ä.bin")
+    assert not git_succeeds(folder, "cat-file", "-e", ":nowhere")
+
+
+def test_a_missing_git_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"^`git` cannot be run \(No such file or directory\): install Git$"):
+        git_succeeds(folder, "status")
