@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,13 @@ def test_its_python_runs_programs_as_python_does(server: Server, tmp_path: Path)
     assert (result.returncode, result.stderr) == (1, "a message\n")
     script.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "utf-8")
     assert python(str(script)).returncode == 1
+
+
+def test_the_status_of_a_fork_killed_before_it_read_its_request_is_1() -> None:
+    connection, fork = socket.socketpair()
+    connection.sendall(b"request")
+    fork.close()  # with unread data, which resets the connection
+    assert fork_server.wait(connection) == 1
 
 
 def test_it_ends_with_its_parent_and_kills_its_forks(server: Server, tmp_path: Path) -> None:

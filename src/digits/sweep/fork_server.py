@@ -97,7 +97,10 @@ def start_program(
 def wait(connection: socket.socket) -> int:
     """Wait for a program to end, and return its exit status, which is 1 if it was killed."""
     with connection, connection.makefile("rb") as file:
-        return int(file.read() or 1)
+        try:
+            return int(file.read() or 1)
+        except ConnectionResetError:  # killed before it had read the request
+            return 1
 
 
 def write_python(folder: Path, path: str, python: str) -> None:
