@@ -16,5 +16,5 @@ def test_final_zeros_can_be_trimmed(share: float, text: str) -> None:
 
 
 def test_trimming_keeps_the_zeros_of_a_whole_number() -> None:
-    assert percent(1, 0) == "100 %"
+    assert percent(1, 0, trim=True) == percent(1, 0) == "100 %"
     assert percent(0.1, 2, trim=True) == "10 %"

@@ -4,4 +4,6 @@
 def percent(share: float, places: int = 2, *, trim: bool = False) -> str:
     """Return a share as a percentage with a number of decimal places, as in "99.50 %"; `trim` removes final zeros."""
     text = f"{share * 100:.{places}f}"
-    return f"{text.rstrip('0').rstrip('.') if trim else text} %"
+    if trim and places:
+        text = text.rstrip("0").rstrip(".")
+    return f"{text} %"
