@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("repair", _repair, "delete damaged files of the DVC cache, so that DVC restores them")
 
     command = add(
-        "verify", _verify, "compare the results with the committed ones, and fail if a number is not within tolerance"
+        "verify", _verify, "compare the results with the committed ones, and fail if a variant is better or worse"
     )
     command.add_argument("base", nargs="?", default="HEAD", help=f"{REVISION} (default: HEAD)")
     command.add_argument("--after-repro", action="store_true", help="always exit with status 0, as `make repro` needs")
@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--head", metavar="REV", help=f"{REVISION} (default: the workspace)")
     command.add_argument(
         "--fail-if-worse", action="store_true", help="exit with status 1 if a variant is significantly worse"
+    )
+    command.add_argument(
+        "--one-seed", action="store_true", help="let a verdict on a single seed, by the images alone, fail, too"
     )
 
     add("experiments", _experiments, "run the experiments in experiments.yaml, and write metrics/experiments.json")
@@ -97,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="[FILE:]KEY=VALUES",
-        help="parameters as for `dvc exp run --queue`: train.seed=0,1,2",
+        help="parameters as for `dvc exp run --queue`: models.mlp64.units=[32],[64]",
     )
     command.add_argument(
         "--name", default="sweep", metavar="PREFIX", help="prefix of the experiments' names (default: sweep)"
@@ -148,22 +151,22 @@ def _verify(base: str, *, after_repro: bool) -> None:
             raise
         print(f"The results were not compared with committed ones: {error}")
         return
-    if result.agreement is not Agreement.SAME or not after_repro:
-        for variant, comparison in result.variants.items():
-            print(f"{variant}: {comparison}")
+    width = max(map(len, result.variants), default=0)
+    for variant, comparison in result.variants.items():
+        print(f"{variant:{width}}  {comparison}")
     print(result.explanation())
-    if result.agreement is Agreement.OUTSIDE and not after_repro:
+    if result.agreement is Agreement.DIFFERS and not after_repro:
         sys.exit(1)
 
 
-def _review(base: str, head: str | None, *, fail_if_worse: bool) -> None:
+def _review(base: str, head: str | None, *, fail_if_worse: bool, one_seed: bool) -> None:
     from digits.review import render, report
 
     result = report.review(ROOT, base, head)
     render.write(result, paths.REVIEW, paths.TEST)
     print(render.summary(result))
     print(f"written: {paths.REVIEW}/index.html, {paths.REVIEW}/index.md")
-    if fail_if_worse and result.is_worse:
+    if fail_if_worse and result.is_worse(one_seed=one_seed):
         sys.exit(1)
 
 

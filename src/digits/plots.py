@@ -1,5 +1,6 @@
 """Figures as PNG files, on a white background, so that they are legible on light and dark pages."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from digits.core.artifacts import atomic_write
 from digits.core.formatting import percent
@@ -42,13 +44,20 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
 }
 DPI = 110
+PALETTE = 64  # colours of a file
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file whose bytes depend on the figure and the version of Matplotlib alone."""
+    """Write a figure as a PNG file whose bytes depend on the figure and the versions of the libraries alone.
+
+    A palette takes a third of the bytes of full colour, which counts because Git keeps every version of a figure.
+    """
     FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DPI)
+    pixels = Image.open(buffer).convert("RGB")
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
+        pixels.quantize(PALETTE, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(temporary, optimize=True)
 
 
 def sample_grid(images: Images, labels: NDArray[np.uint8], columns: int, path: Path) -> None:
@@ -108,22 +117,24 @@ def normalization(image: Images, label: int, path: Path) -> None:
         save(figure, path)
 
 
-def mistakes(images: Images, table: "pd.DataFrame", title: str, path: Path) -> None:
+def mistakes(images: Images, table: "pd.DataFrame", seeds: int, title: str, path: Path) -> None:
     """Draw misclassified images.
 
     Args:
         images: (n, 28, 28).
-        table: n rows with the columns label, predicted and probability_predicted.
+        table: n rows with the columns label, answer, seeds_wrong and probability_answer.
+        seeds: the number of seeds.
         title: the title.
         path: the PNG file.
     """
-    columns, right, above = 6, 10, 13  # pixels to the right of each image, and above it for two lines of text
+    columns, right, above = 6, 12, 13  # pixels to the right of each image, and above it for two lines of text
     lines = max(1, -(-len(images) // columns))
     width, height = columns * (SIDE + right), lines * (SIDE + above)  # of the whole picture, in pixels of the images
+    head = 0.3 * (title.count("\n") + 1) + 0.3  # inches
     with mpl.rc_context(STYLE):
-        size = (8.7, 8.7 * height / width + 0.6)
+        size = (8.7, 8.7 * height / width + head)
         figure = Figure(figsize=size)
-        axis = figure.add_axes((0.04, 0.02, 0.92, 1 - 0.6 / size[1]))
+        axis = figure.add_axes((0.04, 0.02, 0.92, 1 - head / size[1]))
         _tile(
             axis,
             [images[start : start + columns] for start in range(0, lines * columns, columns)],
@@ -134,11 +145,11 @@ def mistakes(images: Images, table: "pd.DataFrame", title: str, path: Path) -> N
         axis.set(xlim=(-right / 2, width - right / 2), ylim=(height - above, -above))
         for index, row in enumerate(table.to_dict("records")):
             line, column = divmod(index, columns)
-            text = (
-                f"{row['label']} read as {row['predicted']}\nat {percent(row['probability_predicted'], 1, trim=True)}"
-            )
+            by = "" if seeds == 1 else f" by {row['seeds_wrong']} of {seeds}"
+            at = f"{'' if seeds == 1 else 'mean '}probability {percent(row['probability_answer'], 1, trim=True)}"
+            text = f"{row['label']} read as {row['answer']}{by}\n{at}"
             x, y = column * (SIDE + right) + SIDE / 2, line * (SIDE + above) - 1.5
-            axis.text(x, y, text, va="bottom", ha="center", fontsize=9)
+            axis.text(x, y, text, va="bottom", ha="center", fontsize=8)
         figure.suptitle(title)
         save(figure, path)
 
@@ -146,11 +157,11 @@ def mistakes(images: Images, table: "pd.DataFrame", title: str, path: Path) -> N
 def accuracy_and_loss(curves: Mapping[str, "pd.DataFrame"], title: str, path: Path, split: str = "") -> None:
     """Draw accuracy beside loss against epochs, with a line for each curve, in the same colour in both.
 
-    The accuracy axis is spaced by the logarithm of the error, so that 99.0 % and 99.3 % are as far apart as 90 % and
-    93 %; the loss axis is logarithmic.
+    A band shows one standard deviation over the seeds on both sides of the mean. The accuracy axis is spaced by the
+    logarithm of the error, so that 99.0 % and 99.3 % are as far apart as 90 % and 93 %; the loss axis is logarithmic.
 
     Args:
-        curves: tables by name, with the epoch as index and the columns accuracy and loss.
+        curves: tables by name, as `evaluation.curves.over_seeds` returns them.
         title: the title.
         path: the PNG file.
         split: the split that all curves are of, for the titles of the axes.
@@ -161,8 +172,8 @@ def accuracy_and_loss(curves: Mapping[str, "pd.DataFrame"], title: str, path: Pa
         for index, (name, curve) in enumerate(curves.items()):
             marker = "o" if len(curve) == 1 else None  # a line with a single point is invisible
             style: Any = {"color": COLORS[index % len(COLORS)], "label": name, "marker": marker}
-            left.plot(curve.index, np.maximum(1 - curve["accuracy"], ERROR_TICKS[-1] / 2), **style)
-            right.plot(curve.index, curve["loss"], **style)
+            _line_with_band(left, curve.index, 1 - curve["accuracy"], curve["accuracy_std"], style)
+            _line_with_band(right, curve.index, curve["loss"], curve["loss_std"], style)
         for axis in (left, right):
             low, high = axis.dataLim.intervaly
             if low == high:  # a single point: an axis without extent has no ticks
@@ -180,6 +191,16 @@ def accuracy_and_loss(curves: Mapping[str, "pd.DataFrame"], title: str, path: Pa
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.suptitle(title)
         save(figure, path)
+
+
+def _line_with_band(
+    axis: Axes, epochs: "pd.Index[int]", mean: "pd.Series[float]", std: "pd.Series[float]", style: Mapping[str, Any]
+) -> None:
+    """Draw means on a logarithmic axis, with a band of one standard deviation on both sides."""
+    lowest = ERROR_TICKS[-1] / 2  # zero has no logarithm
+    axis.plot(epochs, np.maximum(mean, lowest), **style)
+    low, high = (np.maximum(mean + sign * std, lowest) for sign in (-1, 1))
+    axis.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
 def _error_axis(axis: Axes) -> None:

@@ -104,7 +104,7 @@ def _describe(error: ErrorDetails, root: type[Section]) -> str:
             return f"{key} is missing"
         case "source" | "name":
             return f"{key} is {_short_repr(error['input'])}: {error['msg']}"
-        case "layer":
+        case "layer" | "seed":
             return f"{key}{error['msg']}"
         case "checkpoints":
             return f"{key}.{error['msg']}; it is {_short_repr(error['input']['checkpoints'])}"

@@ -94,8 +94,20 @@ class Train(Section):
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     checkpoints: list[Annotated[int, Field(ge=1)]] | None  # epochs to save and evaluate; null: every epoch
-    seed: Seed
-    threads: Annotated[int, Field(ge=1, le=256)]  # of TensorFlow; another number changes the last digits of results
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=100)]  # a run for each, side by side
+    threads: Annotated[int, Field(ge=1, le=256)]  # of each run; another number changes the last digits of results
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        for index, seed in enumerate(seeds):
+            if seed in seeds[:index]:
+                raise PydanticCustomError(
+                    "seed",
+                    "[{index}] is {seed}, which the list already contains: name each seed once",
+                    {"index": index, "seed": seed},
+                )
+        return seeds
 
     @model_validator(mode="after")
     def _checkpoints(self) -> Self:
@@ -115,16 +127,30 @@ class Train(Section):
         return self.checkpoints if self.checkpoints is not None else list(range(1, self.epochs + 1))
 
 
+class Writers(Section):
+    """QMNIST's table of who wrote each test image."""
+
+    source: Annotated[str, Field(min_length=1)]  # a path or an http(s) URL
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the file as it is stored
+
+
 class Evaluate(Section):
     """How the test results are summarized."""
 
     calibration_bins: Annotated[int, Field(ge=2, le=1000)]
+    writers: Writers | None = None  # null: a fixed design effect for images by the same writer
 
 
 class Analyze(Section):
     """What the figure of the error analysis shows."""
 
     images: Annotated[int, Field(ge=1, le=100)]  # the most confident mistakes
+
+
+class Review(Section):
+    """How two sides are compared."""
+
+    margin: Annotated[float, Field(ge=0, le=100)] = 0.1  # percentage points: smaller differences count as equal
 
 
 class Optimizer(Section):
@@ -195,6 +221,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     analyze: Analyze
+    review: Review = Review()
     models: dict[Name, ModelSettings]
 
     @model_validator(mode="after")

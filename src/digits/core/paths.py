@@ -15,6 +15,7 @@ PROCESSED = Path("data/processed")
 TRAIN = PROCESSED / "train.npz"
 VALIDATION = PROCESSED / "validation.npz"
 TEST = PROCESSED / "test.npz"
+WRITERS = Path("data/writers")
 NEIGHBORS = Path("data/neighbors.npz")
 PUBLISHED = Path("data/published.yaml")
 EXPERIMENTS = Path("experiments.yaml")
@@ -69,6 +70,10 @@ class VariantFiles:
     @property
     def training(self) -> Path:
         return self.plots / "training.csv"
+
+    @property
+    def validation_errors(self) -> Path:
+        return self.plots / "validation_errors.csv"
 
     @property
     def summary(self) -> Path:

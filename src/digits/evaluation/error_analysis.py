@@ -21,6 +21,9 @@ Bools = NDArray[np.bool_]
 Integers = NDArray[np.integer]
 
 
+GROUPS = ("all", "some", "none")  # images that all, some or none of the seeds misclassify
+
+
 @dataclass(frozen=True)
 class NearestImages:
     """How often the nearest training image of a group of test images shows another digit."""
@@ -32,13 +35,19 @@ class NearestImages:
 
 @dataclass(frozen=True)
 class Resemblance:
-    """Reason 1: the image resembles another digit."""
+    """Reason 1: the image resembles another digit.
 
-    wrong: NearestImages
-    right: NearestImages
-    nearest_is_the_prediction_share_of_wrong: float | None
-    odds_ratio: float | None  # None if infinite
-    p_value: float  # Fisher's exact test
+    Attributes:
+        groups: By how many seeds misclassify the images; see `GROUPS`.
+        nearest_is_the_answer_share_of_wrong: Of the images that any seed misclassifies.
+        odds_ratio: Of these images to the others; None if infinite.
+        p_value: Of Fisher's exact test of the same.
+    """
+
+    groups: dict[str, NearestImages]
+    nearest_is_the_answer_share_of_wrong: float | None
+    odds_ratio: float | None
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -51,12 +60,17 @@ class Distances:
 
 @dataclass(frozen=True)
 class RareStyle:
-    """Reason 2: the image is far from all training images of its digit."""
+    """Reason 2: the image is far from all training images of its digit.
 
-    wrong: Distances
-    right: Distances
-    area_under_curve: float | None  # probability that a misclassified image is further than a correct one
-    p_value: float | None  # Mann-Whitney test
+    Attributes:
+        groups: By how many seeds misclassify the images; see `GROUPS`.
+        area_under_curve: The probability that an image that any seed misclassifies is further away than another.
+        p_value: Of the Mann-Whitney test of the same.
+    """
+
+    groups: dict[str, Distances]
+    area_under_curve: float | None
+    p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -79,61 +93,79 @@ class Overlap:
     pairs: list[PairConfusion]  # the most frequent first
 
 
-def resemblance(wrong: Bools, labels: Integers, predicted: Integers, squared_distances: Integers) -> Resemblance:
+def group_images(rates: NDArray[np.floating]) -> dict[str, Bools]:
+    """Return whether each image is one that all, some or none of the seeds misclassify, each bool (n,).
+
+    Args:
+        rates: (n,), the share of the seeds that misclassify each image.
+    """
+    return dict(zip(GROUPS, (rates == 1, (rates > 0) & (rates < 1), rates == 0), strict=True))
+
+
+def resemblance(
+    rates: NDArray[np.floating], labels: Integers, answers: Integers, squared_distances: Integers
+) -> Resemblance:
     """Test reason 1, digits that resemble another class: does the nearest training image show another digit?
 
     Args:
-        wrong: (n,), whether each test image is misclassified.
+        rates: (n,), the share of the seeds that misclassify each test image.
         labels: (n,), the digit of each.
-        predicted: (n,), the prediction for each.
+        answers: (n,), the most frequent wrong answer for each image that any seed misclassifies.
         squared_distances: (n, 10), to the nearest training image of each digit; -1 if there is none.
     """
+    wrong = rates > 0
     nearest = np.where(squared_distances < 0, np.iinfo(np.int64).max, squared_distances).argmin(axis=1)
     other = nearest != labels
     table = [[int((group & other).sum()), int((group & ~other).sum())] for group in (wrong, ~wrong)]
     test = fisher_exact(table)
-    groups = [NearestImages(sum(row), row[0], _share(row[0], sum(row))) for row in table]
     return Resemblance(
-        wrong=groups[0],
-        right=groups[1],
-        nearest_is_the_prediction_share_of_wrong=_share(int((nearest[wrong] == predicted[wrong]).sum()), sum(table[0])),
+        groups={
+            name: NearestImages(
+                int(group.sum()), int((group & other).sum()), _share(int((group & other).sum()), int(group.sum()))
+            )
+            for name, group in group_images(rates).items()
+        },
+        nearest_is_the_answer_share_of_wrong=_share(int((nearest[wrong] == answers[wrong]).sum()), int(wrong.sum())),
         odds_ratio=float(test.statistic) if np.isfinite(test.statistic) else None,
         p_value=float(test.pvalue),
     )
 
 
-def rare_style(wrong: Bools, labels: Integers, squared_distances: Integers) -> RareStyle:
+def rare_style(rates: NDArray[np.floating], labels: Integers, squared_distances: Integers) -> RareStyle:
     """Test reason 2, rare styles: is the nearest training image of the same digit further away?
 
     Args:
-        wrong: (n,), whether each test image is misclassified.
+        rates: (n,), the share of the seeds that misclassify each test image.
         labels: (n,), the digit of each.
         squared_distances: (n, 10), to the nearest training image of each digit; -1 if there is none.
     """
     own = squared_distances[np.arange(len(labels)), labels]
     known = own >= 0
     distances = np.sqrt(np.maximum(own, 0)) / MAX_PIXEL
-    far, near = distances[wrong & known], distances[~wrong & known]
-    groups = Distances(len(far), _quartiles(far)), Distances(len(near), _quartiles(near))
+    groups = {
+        name: Distances(int((group & known).sum()), _quartiles(distances[group & known]))
+        for name, group in group_images(rates).items()
+    }
+    far, near = distances[(rates > 0) & known], distances[(rates == 0) & known]
     if not (len(far) and len(near)):
-        return RareStyle(*groups, None, None)
+        return RareStyle(groups, None, None)
     test = mannwhitneyu(far, near)
-    return RareStyle(*groups, float(test.statistic) / (len(far) * len(near)), float(test.pvalue))
+    return RareStyle(groups, float(test.statistic) / (len(far) * len(near)), float(test.pvalue))
 
 
-def overlap(wrong: Bools, labels: Integers, predicted: Integers) -> Overlap:
+def overlap(wrong: Bools, labels: Integers, answers: Integers) -> Overlap:
     """Test reason 3, overlapping classes: which pairs of digits are mistaken for each other more often than by chance?
 
     By chance, a misclassified image would be taken for each of the nine other digits equally often. Pairs count as
     above chance at the level of 5 % over all pairs.
 
     Args:
-        wrong: (n,), whether each test image is misclassified.
+        wrong: (n,), whether any seed misclassifies each test image.
         labels: (n,), the digit of each.
-        predicted: (n,), the prediction for each.
+        answers: (n,), the most frequent wrong answer for each of these images.
     """
     errors = np.bincount(labels[wrong], minlength=CLASSES)
-    mistaken = Counter(zip(labels[wrong].tolist(), predicted[wrong].tolist(), strict=True))
+    mistaken = Counter(zip(labels[wrong].tolist(), answers[wrong].tolist(), strict=True))
     pairs = list(combinations(range(CLASSES), 2))
     observed = [mistaken[one, two] + mistaken[two, one] for one, two in pairs]
     trials = [int(errors[one] + errors[two]) for one, two in pairs]

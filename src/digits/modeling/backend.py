@@ -48,15 +48,26 @@ with _hold_back_stderr(), _hide_modules("matplotlib", "pandas", "sklearn"):
     import keras
     import tensorflow as tf
 
-__all__ = ["keras", "pin_threads", "tf"]
+__all__ = ["available_workers", "keras", "pin_threads", "tf"]
 
 
-def pin_threads(threads: int) -> None:
+def pin_threads(threads: int, workers: int = 1) -> None:
     """Compute on the CPU with a fixed number of threads; call it before anything is computed.
 
-    Another number of threads, or a GPU, adds in another order, which changes the last digits.
+    Another number of threads, or a GPU, adds in another order, which changes the last digits. The number of workers
+    changes nothing.
+
+    Args:
+        threads: of each operation.
+        workers: Python threads that compute at the same time.
     """
     with _hold_back_stderr():
         tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(workers)
+
+
+def available_workers(threads: int) -> int:
+    """Return how many workers, with a number of threads each, the cores that this process may use have room for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)

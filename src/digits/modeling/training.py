@@ -1,6 +1,8 @@
-"""Training: a whole epoch as one compiled function, and the loop over the epochs."""
+"""Training: a whole epoch as one compiled function, and runs with several seeds side by side."""
 
-from collections.abc import Callable, Iterator
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,58 +22,167 @@ Epoch = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Losses and accuracies of an epoch; those of training are means over its batches, as Keras's `fit` reports."""
+    """An epoch of a run.
 
+    Attributes:
+        loss: The mean over the batches of the epoch, each before its step, as Keras's `fit` reports it.
+        accuracy: Likewise.
+        val_loss: After the epoch; None without validation images.
+        val_accuracy: Likewise.
+        val_wrong: Whether each validation image is misclassified, bool (n,); None without validation images.
+        weights: After the epoch, as `networks.weights` returns them; averages if the variant averages its weights.
+        optimizer: The values of the optimizer's variables.
+    """
+
+    seed: int
     epoch: int
     loss: float
     accuracy: float
     val_loss: float | None
     val_accuracy: float | None
+    val_wrong: NDArray[np.bool_] | None
+    weights: dict[str, NDArray[np.float32]]
+    optimizer: list[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _State:
+    """The values of the variables of a model and of its optimizer, between two epochs of a run."""
+
+    model: list[NDArray[Any]]
+    optimizer: list[NDArray[Any]]
 
 
 def train(
-    model: keras.Model,
     settings: ModelSettings,
     data: tuple[Images, Labels],
     validation: tuple[Images, Labels] | None,
     *,
     epochs: int,
-    seed: int,
+    seeds: Sequence[int],
+    workers: int,
 ) -> Iterator[EpochResult]:
-    """Train a model in place, and yield after each epoch k, when its weights are those of a run of k epochs.
+    """Train a model with each seed, side by side, and yield after each epoch of each run.
 
-    If the variant averages its weights, the model has the averages at that moment; training continues from the weights
-    themselves. In the end the model is compiled with its optimizer, so that both are saved together.
+    The weights after epoch k are those of a run of k epochs. If the variant averages its weights, they are the
+    averages; training continues from the weights themselves. A run depends on its own seed alone, never on the number
+    of workers or on the other seeds.
+
+    A worker always takes the run with the fewest epochs, so that the runs end together and no core waits for the last.
 
     Args:
-        model: as `networks.build` returns it.
         settings: the variant.
         data: training images, uint8 (n, 28, 28), and labels, uint8 (n,).
         validation: the same for validation, never trained on; None for no validation.
         epochs: the number of epochs.
-        seed: of the order of the images, their shifts and their distortions.
+        seeds: of the initial weights, and of the order of the images, their shifts and their distortions.
+        workers: the number of runs that train at the same time.
     """
-    images, labels = data
-    steps = -(-len(labels) // settings.batch_size)
-    optimizer = make_optimizer(settings, steps)
-    run_epoch = compile_epoch(networks.to_logits(model), optimizer, settings, images, labels)
+    workers = min(workers, len(seeds))
+    waiting: queue.PriorityQueue[tuple[int, int]] = queue.PriorityQueue()  # epochs trained, index of the seed
+    finished: queue.SimpleQueue[EpochResult | BaseException] = queue.SimpleQueue()
+    dataset = _Dataset(settings, *data)
+    replicas = [_Replica(settings, dataset, validation) for _ in range(workers)]
+    states = [_state(*_build(settings, seed, dataset.count)) for seed in seeds]
+    for index in range(len(seeds)):
+        waiting.put((0, index))
+    stopped = threading.Event()
+
+    def work(replica: _Replica) -> None:
+        try:
+            while not stopped.is_set():
+                try:
+                    epoch, index = waiting.get_nowait()
+                except queue.Empty:
+                    return  # the other workers train the remaining runs
+                result, states[index] = replica.train(states[index], seeds[index], epoch + 1)
+                if epoch + 1 < epochs:
+                    waiting.put((epoch + 1, index))
+                finished.put(result)
+        except BaseException as error:  # raised again in the thread of the caller
+            finished.put(error)
+
+    threads = [threading.Thread(target=work, args=[replica], daemon=True) for replica in replicas]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(len(seeds) * epochs):
+            result = finished.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def restore(settings: ModelSettings, result: EpochResult, count: int) -> keras.Model:
+    """Return the model of a run after an epoch, compiled with its optimizer, so that both are saved together.
+
+    Args:
+        settings: the variant.
+        result: the epoch.
+        count: the number of training images.
+    """
+    model, optimizer = _build(settings, result.seed, count)
+    networks.set_weights(model, result.weights)
+    _assign(optimizer.variables, result.optimizer)
     model.compile(optimizer, settings.loss, metrics=["accuracy"])
-    predict = networks.compile_logits(model)
-    variables, averaged = model.trainable_variables, settings.optimizer.ema_momentum is not None
-    for epoch in range(1, epochs + 1):
-        loss, accuracy = run_epoch(*epoch_inputs(settings, seed, epoch, len(labels)))
-        if averaged:
-            trained = [variable.numpy() for variable in variables]
-            optimizer.finalize_variable_values(variables)
-        val_loss = val_accuracy = None
-        if validation is not None:
-            logits = predict(validation[0])
-            val_loss = losses.cross_entropy(logits, validation[1])
-            val_accuracy = losses.accuracy(logits, validation[1])
-        yield EpochResult(epoch, float(loss), float(accuracy), val_loss, val_accuracy)
-        if averaged and epoch < epochs:
-            for variable, values in zip(variables, trained, strict=True):
-                variable.assign(values)
+    return model
+
+
+class _Replica:
+    """A model, its optimizer and its compiled epoch, which one worker uses for all runs in turn."""
+
+    def __init__(self, settings: ModelSettings, dataset: "_Dataset", validation: tuple[Images, Labels] | None) -> None:
+        self.settings, self.validation, self.count = settings, validation, dataset.count
+        self.model, self.optimizer = _build(settings, 0, dataset.count)
+        self.run_epoch = compile_epoch(networks.to_logits(self.model), self.optimizer, settings, dataset)
+        self.predict = networks.compile_logits(self.model)
+
+    def train(self, state: _State, seed: int, epoch: int) -> tuple[EpochResult, _State]:
+        """Train an epoch from a state, and return its result and the next state."""
+        _assign(self.model.variables, state.model)
+        _assign(self.optimizer.variables, state.optimizer)
+        loss, accuracy = self.run_epoch(*epoch_inputs(self.settings, seed, epoch, self.count))
+        after = _state(self.model, self.optimizer)
+        if self.settings.optimizer.ema_momentum is not None:
+            self.optimizer.finalize_variable_values(self.model.trainable_variables)
+        val_loss = val_accuracy = wrong = None
+        if self.validation is not None:
+            logits, labels = self.predict(self.validation[0]), self.validation[1]
+            val_loss, wrong = losses.cross_entropy(logits, labels), logits.argmax(axis=1) != labels
+            val_accuracy = float((~wrong).mean())
+        result = EpochResult(
+            seed=seed,
+            epoch=epoch,
+            loss=float(loss),
+            accuracy=float(accuracy),
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            val_wrong=wrong,
+            weights=networks.weights(self.model),
+            optimizer=after.optimizer,
+        )
+        return result, after
+
+
+def _build(settings: ModelSettings, seed: int, count: int) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+    """Return the network of a variant and its optimizer, both with initial values."""
+    model = networks.build(settings, seed)
+    optimizer = make_optimizer(settings, -(-count // settings.batch_size))
+    optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def _state(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> _State:
+    return _State(*([variable.numpy() for variable in each.variables] for each in (model, optimizer)))
+
+
+def _assign(variables: Sequence[Any], values: Sequence[NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def make_optimizer(settings: ModelSettings, steps: int) -> keras.optimizers.Optimizer:
@@ -92,8 +203,17 @@ def make_optimizer(settings: ModelSettings, steps: int) -> keras.optimizers.Opti
     return kind(rate, name=settings.optimizer.name, **average)  # without a name, Keras would number it
 
 
+class _Dataset:
+    """The training images and labels as tensors, which all workers share."""
+
+    def __init__(self, settings: ModelSettings, images: Images, labels: Labels) -> None:
+        self.pixels = tf.constant(shifted_copies(images, settings.shift) if settings.shift else images)
+        self.labels = tf.constant(labels.astype(np.int32))
+        self.count = len(labels)
+
+
 def compile_epoch(
-    network: keras.Model, optimizer: keras.optimizers.Optimizer, settings: ModelSettings, images: Images, labels: Labels
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, settings: ModelSettings, dataset: _Dataset
 ) -> Epoch:
     """Compile one epoch over all images into one function that never returns to Python between batches.
 
@@ -103,17 +223,15 @@ def compile_epoch(
 
     Args:
         network: pixels to logits, as `networks.to_logits` returns it; it is trained in place.
-        optimizer: its variables are built here; their state carries over from epoch to epoch.
+        optimizer: built for the variables of the network; its state carries over from epoch to epoch.
         settings: the variant.
-        images: uint8, (n, 28, 28).
-        labels: uint8, (n,), 0 to 9.
+        dataset: the training images.
 
     Returns:
         A function of the three tensors that `epoch_inputs` returns. It takes one step per batch; the last batch may be
         smaller. It returns the mean loss and the accuracy over all images, both measured before the step of each batch.
     """
-    optimizer.build(network.trainable_variables)
-    epoch = _Epoch(network, optimizer, settings, images, labels)
+    epoch = _Epoch(network, optimizer, settings, dataset)
     use_xla = not settings.convolutions and settings.distortion is None
     # Without AutoGraph, which would take 0.4 s to rewrite Keras's code into the same operations.
     compiled: Epoch = tf.function(epoch.run, jit_compile=use_xla, autograph=False)
@@ -124,18 +242,12 @@ class _Epoch:
     """The operations of an epoch: gather a batch, take a step, loop over the batches."""
 
     def __init__(
-        self,
-        network: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
-        settings: ModelSettings,
-        images: Images,
-        labels: Labels,
+        self, network: keras.Model, optimizer: keras.optimizers.Optimizer, settings: ModelSettings, dataset: _Dataset
     ) -> None:
         self.network, self.optimizer, self.settings = network, optimizer, settings
         self.variables = network.trainable_variables
-        self.pixels = tf.constant(shifted_copies(images, settings.shift) if settings.shift else images)
-        self.labels = tf.constant(labels.astype(np.int32))
-        self.count, self.batch_size = len(labels), settings.batch_size
+        self.pixels, self.labels, self.count = dataset.pixels, dataset.labels, dataset.count
+        self.batch_size = settings.batch_size
 
     def run(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         size = self.batch_size

@@ -1,11 +1,9 @@
 """The protocols that the reports may have followed, run as DVC experiments and compared with what they published."""
 
 import subprocess
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -23,7 +21,8 @@ from digits.replication.published import (
     Number,
     Point,
     Published,
-    value_of,
+    measure,
+    values_of,
 )
 from digits.versioning.git import git
 from digits.versioning.repository import open_repository
@@ -41,14 +40,13 @@ class Experiment(Section):
 
     @property
     def settings(self) -> list[str]:
-        """Every setting for `dvc exp run -S`, except the seed."""
+        """Every setting for `dvc exp run -S`."""
         return [f"variants=[{self.variant}]", *self.set]
 
 
 class Experiments(Section):
     """The content of experiments.yaml."""
 
-    seeds: Annotated[list[int], Field(min_length=1)]
     experiments: dict[str, Experiment]
 
 
@@ -70,13 +68,8 @@ def load(path: Path) -> Experiments:
     return read(path, Experiments)
 
 
-def dvc_name(experiment: str, seed: int) -> str:
-    """Return the name of the DVC experiment that runs an experiment with a seed."""
-    return f"{experiment}-{seed}"
-
-
 def run(root: Path, experiments: Experiments) -> str:
-    """Run each experiment with each seed, unless it has been run on this commit, in copies of the repository.
+    """Run each experiment in a copy of the repository, unless it has been run on this commit.
 
     Args:
         root: the folder of dvc.yaml.
@@ -92,12 +85,9 @@ def run(root: Path, experiments: Experiments) -> str:
     head = git(root, "rev-parse", "HEAD").strip()
     finished = _finished(root, head)
     for name, experiment in experiments.experiments.items():
-        for seed in experiments.seeds:
-            if dvc_name(name, seed) not in finished:
-                settings = [
-                    word for setting in [*experiment.settings, f"train.seed={seed}"] for word in ("-S", setting)
-                ]
-                _dvc(root, "exp", "run", "--queue", "--name", dvc_name(name, seed), *settings)
+        if name not in finished:
+            settings = [word for setting in experiment.settings for word in ("-S", setting)]
+            _dvc(root, "exp", "run", "--queue", "--name", name, *settings)
     try:
         _dvc(root, "exp", "run", "--run-all")
     except KeyboardInterrupt:
@@ -107,7 +97,7 @@ def run(root: Path, experiments: Experiments) -> str:
 
 
 def results(root: Path, experiments: Experiments, published: Published, commit: str) -> dict[str, ExperimentResult]:
-    """Return, by experiment, the published numbers beside their mean and standard deviation over the seeds.
+    """Return, by experiment, the published numbers beside those measured.
 
     Args:
         root: the folder of dvc.yaml.
@@ -122,19 +112,15 @@ def results(root: Path, experiments: Experiments, published: Published, commit: 
     compared = {}
     for name, experiment in experiments.experiments.items():
         wanted = targets(name, experiment, published)
-        runs = []
-        for seed in experiments.seeds:
-            revision = finished.get(dvc_name(name, seed))
-            if revision is None:
-                raise UserError(
-                    f"experiment {dvc_name(name, seed)} has not been run on {commit}: type `make experiments`"
-                )
-            runs.append(_curves(root, revision, experiment.variant))
+        revision = finished.get(name)
+        if revision is None:
+            raise UserError(f"experiment {name} has not been run on {commit}: type `make experiments`")
+        curves = _curves(root, revision, experiment.variant)
         compared[name] = ExperimentResult(
             description=experiment.description,
             set=experiment.settings,
-            seeds=experiments.seeds,
-            numbers=[summarize(name, target, runs) for target in wanted],
+            seeds=next(iter(curves.values()))["seed"].unique().tolist() if curves else [],
+            numbers=[summarize(name, target, curves) for target in wanted],
         )
     return compared
 
@@ -168,30 +154,19 @@ def targets(name: str, experiment: Experiment, published: Published) -> list[Tar
     ]
 
 
-def summarize(name: str, target: Target, runs: Sequence[Curves]) -> ExperimentNumber:
-    """Return a published number beside its mean and standard deviation over the runs of an experiment.
+def summarize(name: str, target: Target, curves: Curves) -> ExperimentNumber:
+    """Return a published number beside that of an experiment.
 
     Raises:
-        UserError: a run does not have the number.
+        UserError: the experiment does not have the number.
     """
     number = target.number
-    values = [value for run in runs if (value := value_of(target.point, run)) is not None]
-    if len(values) != len(runs):
+    values = values_of(target.point, curves)
+    if not values:
         raise UserError(
             f"experiments.yaml: {name} does not measure '{number.quantity}': add its epoch to train.checkpoints"
         )
-    average = mean(values)
-    return ExperimentNumber(
-        report=number.report,
-        quantity=number.quantity,
-        epoch=target.epoch,
-        published=number.published,
-        mean=average,
-        standard_deviation=stdev(values) if len(values) > 1 else None,
-        values=values,
-        tolerance=number.tolerance,
-        reproduced=number.is_reproduced_by(average),
-    )
+    return ExperimentNumber(number.report, number.quantity, target.epoch, number.published, measure(number, values))
 
 
 def write(path: Path, compared: ExperimentResults) -> None:

@@ -14,9 +14,13 @@ def describe(parameters: Params, variant: str) -> str:
         held_out if settings.validation else "all training images trained on",
         *([f"each training image shifted by at most {settings.shift} pixels"] if settings.shift else []),
         *([_distortion(settings.distortion)] if settings.distortion else []),
-        f"one run of {train.epochs} epochs from scratch, seed {train.seed}, measured after each epoch",
+        f"runs of {train.epochs} epochs from scratch, {_seeds(train.seeds)}, measured after each epoch",
     ]
     return "; ".join(parts)
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
 
 
 def _network(settings: ModelSettings) -> str:

@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from digits.core.artifacts import read_json
 from digits.core.config import Section
 from digits.core.errors import UserError
+from digits.evaluation.statistics import prediction_interval, spread
 
 Curves = Mapping[tuple[str, str], pd.DataFrame]  # by variant and split; see evaluation/curves.py
 ReadMetrics = Callable[
@@ -45,26 +47,28 @@ class Number(Section):
     section: str
     quantity: str
     published: float
-    tolerance: Annotated[float, Field(ge=0)]
+    rounding: Annotated[float, Field(ge=0)]  # half a unit of the last printed digit
+    images: Annotated[int, Field(ge=1)] | None = None  # of a proportion that was measured on images other than ours
     curve: Point | None = None
     metric: Metric | None = None
 
-    def is_reproduced_by(self, measured: float) -> bool:
-        """Return whether a measured value is within the tolerance."""
-        # The margin is for binary fractions: 0.955 - 0.95 is slightly more than 0.005.
-        return abs(measured - self.published) <= self.tolerance + 1e-9
-
 
 class Claim(Section):
-    """A published statement about a curve: from `start` to `end`, it rises or falls by more than `by`, or stays."""
+    """A published statement about a curve: from `start` to `end`, it rises, falls or stays."""
 
     report: ReportName
     section: str
     claim: str
     change: Literal["rises", "falls", "stays"]
-    by: Annotated[float, Field(ge=0)]
+    within: Annotated[float, Field(gt=0)] | None = None  # of `stays`: the largest change that counts as none
     start: Point
     end: Point
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if (self.change == "stays") != (self.within is not None):
+            raise PydanticCustomError("claim", "within belongs to a claim that a curve stays, and to no other")
+        return self
 
 
 class Report(Section):
@@ -85,24 +89,34 @@ class Published(Section):
 
 
 @dataclass(frozen=True)
-class ExperimentNumber:
-    """A published number beside its mean and sample standard deviation over the seeds of an experiment.
+class Measurement:
+    """A published number measured here.
 
     Attributes:
-        epoch: The epoch at which the experiment measures it, if data/published.yaml names another one.
-        standard_deviation: None if the experiment has a single seed.
-        values: One for each seed.
+        mean: Over the seeds.
+        std: The sample standard deviation over the seeds; None for a single value.
+        values: One for each seed; a single one for a number that does not depend on the seed.
+        interval: The 95 % prediction interval for one more run; None for a single value.
+        reproduced: Whether the published number, give or take its rounding, lies in the interval, or is the value that
+            does not depend on the seed; None if a single seed shows no spread.
     """
+
+    mean: float
+    std: float | None
+    values: list[float]
+    interval: tuple[float, float] | None
+    reproduced: bool | None
+
+
+@dataclass(frozen=True)
+class ExperimentNumber:
+    """A published number measured by an experiment, at `epoch` if data/published.yaml names another one."""
 
     report: ReportName
     quantity: str
     epoch: int | None
     published: float
-    mean: float
-    standard_deviation: float | None
-    values: list[float]
-    tolerance: float
-    reproduced: bool
+    measured: Measurement
 
 
 @dataclass(frozen=True)
@@ -119,44 +133,39 @@ ExperimentResults = Mapping[str, ExperimentResult]  # by name
 
 
 @dataclass(frozen=True)
-class ExperimentMean:
-    """The part of an `ExperimentNumber` that metrics/published.json repeats."""
-
-    epoch: int | None
-    mean: float
-    standard_deviation: float | None
-    reproduced: bool
-
-
-@dataclass(frozen=True)
 class NumberComparison:
     """A published number beside that of this run.
 
     Attributes:
-        measured: None if this run does not measure it; so are `difference` and `reproduced`.
+        measured: None if this run does not measure it.
         variant: The variant whose curve contains the number.
-        experiments: The results of the experiments that measure it, by name.
+        experiments: Whether the experiments that measure it reproduce it, by name.
     """
 
     report: ReportName
     section: str
     quantity: str
     published: float
-    measured: float | None
-    difference: float | None
-    tolerance: float
-    reproduced: bool | None
+    measured: Measurement | None
     variant: str | None
-    experiments: dict[str, ExperimentMean]
+    experiments: dict[str, bool | None]
 
 
 @dataclass(frozen=True)
 class ClaimComparison:
-    """A claim, the values at its two points and whether it holds; None if this run does not measure them."""
+    """A claim, the means at its two points and whether it holds.
+
+    Attributes:
+        start: None if this run does not measure it; so are the others.
+        end: Likewise.
+        interval: The 95 % prediction interval of the change in one more run; None for a single seed.
+        holds: Whether the interval lies above 0, below 0 or within the change that counts as none.
+    """
 
     claim: Claim
     start: float | None
     end: float | None
+    interval: tuple[float, float] | None
     holds: bool | None
 
 
@@ -177,23 +186,41 @@ def read_experiments(path: Path) -> dict[str, ExperimentResult]:
         raise UserError(f"{path}: unexpected content at '{key}': type `make experiments`") from None
 
 
+def measure(number: Number, values: Sequence[float]) -> Measurement:
+    """Return a measured number and whether it reproduces the published one.
+
+    Args:
+        number: the published number.
+        values: one for each seed, or the only one of a number that does not depend on the seed.
+    """
+    measured = spread(values)
+    margin = number.rounding + 1e-9  # for binary fractions: 0.955 - 0.95 is slightly more than 0.005
+    interval, reproduced = None, None
+    if number.metric is not None:
+        reproduced = abs(measured.mean - number.published) <= margin
+    elif interval := prediction_interval(values, number.images):
+        reproduced = interval[0] - margin <= number.published <= interval[1] + margin
+    return Measurement(measured.mean, measured.std, measured.values, interval, reproduced)
+
+
 def compare_number(
     number: Number, curves: Curves, read: ReadMetrics, experiments: ExperimentResults
 ) -> NumberComparison:
     """Compare a published number with that of this run, and look up the experiments that measure it."""
-    measured = value_of(number.curve, curves) if number.curve else _sum(number.metric, read)
+    if number.curve:
+        values = values_of(number.curve, curves)
+    else:
+        value = _sum(number.metric, read)
+        values = [] if value is None else [value]
     return NumberComparison(
         report=number.report,
         section=number.section,
         quantity=number.quantity,
         published=number.published,
-        measured=measured,
-        difference=None if measured is None else measured - number.published,
-        tolerance=number.tolerance,
-        reproduced=None if measured is None else number.is_reproduced_by(measured),
+        measured=measure(number, values) if values else None,
         variant=number.curve.variant if number.curve else None,
         experiments={
-            name: ExperimentMean(row.epoch, row.mean, row.standard_deviation, row.reproduced)
+            name: row.measured.reproduced
             for name, result in experiments.items()
             for row in result.numbers
             if (row.report, row.quantity) == (number.report, number.quantity)
@@ -202,37 +229,45 @@ def compare_number(
 
 
 def check_claim(claim: Claim, curves: Curves) -> ClaimComparison:
-    """Check a claim against the curves of this run."""
-    start, end = value_of(claim.start, curves), value_of(claim.end, curves)
-    if start is None or end is None:
-        return ClaimComparison(claim, start, end, None)
-    match claim.change:
-        case "rises":
-            holds = end - start > claim.by
-        case "falls":
-            holds = start - end > claim.by
-        case "stays":
-            holds = abs(end - start) <= claim.by
-    return ClaimComparison(claim, start, end, holds)
+    """Check a claim, which is one about a single run, against the curves of this run."""
+    starts, ends = values_of(claim.start, curves), values_of(claim.end, curves)
+    if not (starts and ends):
+        return ClaimComparison(claim, None, None, None, None)
+    interval = prediction_interval([end - start for start, end in zip(starts, ends, strict=True)])
+    holds = None
+    if interval is not None:
+        match claim.change:
+            case "rises":
+                holds = interval[0] > 0
+            case "falls":
+                holds = interval[1] < 0
+            case "stays":
+                holds = max(abs(change) for change in interval) <= (claim.within or 0)
+    return ClaimComparison(claim, spread(starts).mean, spread(ends).mean, interval, holds)
 
 
-def value_of(point: Point, curves: Curves) -> float | None:
-    """Return the value at a point of the curves, or None if this run has no such variant, split or epoch.
+def values_of(point: Point, curves: Curves) -> list[float]:
+    """Return the value at a point of the curves for each seed; empty if there is no such variant, split or epoch.
 
     Raises:
         UserError: the curve has no such column.
     """
     curve = curves.get((point.variant, point.split))
     if curve is None:
-        return None
+        return []
     if point.column not in curve:
         columns = ", ".join(curve.columns)
         raise UserError(
             f"data/published.yaml: split {point.split} has no column '{point.column}': the columns are {columns}"
         )
-    values = curve[point.column].dropna()
-    if values.empty:
-        return None
+    seeds = [_value_of(point, rows) for _, rows in curve.dropna(subset=[point.column]).groupby("seed", sort=False)]
+    values = [value for value in seeds if value is not None]
+    return values if len(values) == len(seeds) else []
+
+
+def _value_of(point: Point, curve: pd.DataFrame) -> float | None:
+    """Return the value at a point of the curve of one seed."""
+    values = curve.set_index("epoch", drop=False)[point.column]
     match point.epoch:
         case "first":
             return float(values.iloc[0])
@@ -241,13 +276,9 @@ def value_of(point: Point, curves: Curves) -> float | None:
         case "highest":
             return float(values.max())
         case "lowest loss":
-            return _at(values, curve.index[int(curve["loss"].argmin())])
+            return float(values.iloc[int(curve["loss"].argmin())])
         case epoch:
-            return _at(values, epoch)
-
-
-def _at(values: "pd.Series[float]", epoch: int) -> float | None:
-    return float(values[epoch]) if epoch in values.index else None
+            return float(values[epoch]) if epoch in values.index else None
 
 
 def _sum(metric: Metric | None, read: ReadMetrics) -> float | None:

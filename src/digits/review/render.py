@@ -18,9 +18,11 @@ from PIL import Image
 from digits.core import formatting
 from digits.core.artifacts import read_arrays, write_text
 from digits.core.images import MAX_PIXEL
+from digits.evaluation.comparison import Outcome, Verdict
+from digits.evaluation.statistics import Spread
 from digits.review.report import Chart, Review
 
-MAX_SHOWN = 30  # images of a variant that are newly wrong, and newly right; the page lists the others by index
+MAX_SHOWN = 30  # images of a variant that more seeds misclassify, and that fewer do
 Images = NDArray[np.uint8]
 
 
@@ -70,7 +72,7 @@ def html(review: Review, images: Images | None) -> str:
 
 def markdown(review: Review) -> str:
     """Return a review as Markdown for GitHub: tables and Mermaid charts, no image that would need a host."""
-    text = _template("review.md").render(review=review, charts=_accuracy_charts(review))
+    text = _template("review.md").render(review=review, charts=_accuracy_charts(review), max_shown=MAX_SHOWN)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -78,10 +80,24 @@ def summary(review: Review) -> str:
     """Return a review in a few lines for a terminal."""
     lines = [f"{review.head.name} against {review.base.name}"]
     for name, verdict in review.verdicts.items():
-        before, after = percent(verdict.base.accuracy), percent(verdict.head.accuracy)
-        counts = f"{len(verdict.newly_right)} newly right, {len(verdict.newly_wrong)} newly wrong"
-        lines.append(f"  {name}: {verdict.outcome}; {before} to {after}, {counts}, p {p_value(verdict.adjusted)}")
+        before, after = (formatting.percent_spread(side.mean, side.std) for side in (verdict.base, verdict.head))
+        lines.append(f"  {name}: {verdict}; {before} to {after}")
+        if verdict.outcome is not Outcome.SAME:
+            lines[-1] += (
+                f", difference {formatting.points(verdict.difference)} points ({interval(verdict)}), "
+                f"found from {formatting.points(verdict.detectable, sign=False)} points up"
+            )
     return "\n".join([*lines, *(f"  note: {note}" for note in review.notes)])
+
+
+def interval(verdict: Verdict) -> str:
+    """Return the interval of a difference, in percentage points."""
+    return " to ".join(formatting.points(end) for end in verdict.interval)
+
+
+def accuracy(side: Spread) -> str:
+    """Return a mean accuracy and its standard deviation, which a line break does not split."""
+    return formatting.percent_spread(side.mean, side.std).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def percent(share: float) -> str:
@@ -110,7 +126,9 @@ def _template(name: str) -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(percent=percent, p_value=p_value, plain=plain)
+    environment.filters.update(
+        percent=percent, p_value=p_value, plain=plain, accuracy=accuracy, interval=interval, points=formatting.points
+    )
     return environment.get_template(f"{name}.j2")
 
 
@@ -119,7 +137,7 @@ def _thumbnails(review: Review, images: Images | None) -> dict[int, str]:
     if images is None:
         return {}
     verdicts = review.verdicts.values()
-    shown = {index for v in verdicts for index in v.newly_wrong[:MAX_SHOWN] + v.newly_right[:MAX_SHOWN]}
+    shown = {change.index for v in verdicts for change in v.more_wrong[:MAX_SHOWN] + v.less_wrong[:MAX_SHOWN]}
     return {index: _data_url(_png(MAX_PIXEL - images[index])) or "" for index in sorted(shown)}
 
 

@@ -20,7 +20,9 @@ from digits.evaluation import comparison
 from digits.evaluation.comparison import Mistake, Verdict
 from digits.versioning import revisions
 from digits.versioning.repository import LOCK, open_repository
+from digits.versioning.results import read_results, test_images
 from digits.versioning.revisions import Revision
+from digits.versioning.settings import comparison_settings
 
 SPLITS = {"train": paths.TRAIN, "validation": paths.VALIDATION, "test": paths.TEST}
 Probabilities = NDArray[np.float32]
@@ -71,6 +73,7 @@ class Review:
     notes: list[str] = field(default_factory=list)  # what is missing from the review, and why
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     mistakes: dict[str, tuple[dict[int, Mistake], dict[int, Mistake]]] = field(default_factory=dict)
+    by_writers: bool = False  # whether the verdicts know who wrote each test image
     probabilities: dict[str, tuple[Probabilities | None, Probabilities | None]] = field(default_factory=dict)
     parameters: list[Change] = field(default_factory=list)
     metrics: list[Change] = field(default_factory=list)
@@ -79,13 +82,19 @@ class Review:
     charts: list[Chart] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
 
-    @property
-    def is_worse(self) -> bool:
-        """Whether any variant is significantly worse."""
-        return any(verdict.outcome is comparison.Outcome.WORSE for verdict in self.verdicts.values())
+    def is_worse(self, *, one_seed: bool = False) -> bool:
+        """Return whether any variant is significantly worse.
+
+        Args:
+            one_seed: whether a verdict by the images alone counts.
+        """
+        return any(
+            verdict.outcome is comparison.Outcome.WORSE and (one_seed or not verdict.images_only)
+            for verdict in self.verdicts.values()
+        )
 
     def probability(self, variant: str, side: int, index: int, digit: int) -> float | None:
-        """Return the probability that a variant assigned to a digit, or None if the cache does not have it.
+        """Return a variant's mean probability of a digit over the seeds, or None if the cache does not have it.
 
         Args:
             variant: the variant.
@@ -150,7 +159,7 @@ def review(root: Path, base: str, head: str | None) -> Review:
         _changes(*({f"{split}.md5": lock.input_md5(path) for split, path in SPLITS.items()} for lock in locks))
     )
     result.code.update(_changed_code(*locks))
-    _add_verdicts(result, contents[paths.SUMMARY], contents[paths.DATASET_METRICS], locks)
+    _add_verdicts(result, contents[paths.SUMMARY], locks)
     _add_plots(result, root)
     return result
 
@@ -201,40 +210,44 @@ def _changed_code(base: LockedStages, head: LockedStages) -> dict[str, list[str]
     return changed
 
 
-def _add_verdicts(
-    result: Review,
-    summaries: tuple[Content, Content],
-    datasets: tuple[Content, Content],
-    locks: tuple[LockedStages, LockedStages],
-) -> None:
+def _add_verdicts(result: Review, summaries: tuple[Content, Content], locks: tuple[LockedStages, LockedStages]) -> None:
     """Add the verdicts on the variants that both sides have, and a note on each of the others."""
+    sides = result.base, result.head
     for name in dict.fromkeys([*summaries[0], *summaries[1]]):
         if name not in summaries[0] or name not in summaries[1]:
             side = result.base if name in summaries[0] else result.head
             result.notes.append(f"Only '{side.name}' has variant {name}: there is nothing to compare it with.")
     md5, head_md5 = (lock.input_md5(paths.TEST) for lock in locks)
-    images = datasets[0].get("test", {}).get("images")
+    images = test_images(result.base)
     if md5 is None or md5 != head_md5 or not images:
         result.notes.append("The test images of the two sides differ or are not known: there are no verdicts.")
         return
     result.test_md5 = md5
+    compared = {}
     for name in summaries[1]:
-        if name in summaries[0]:
-            files = paths.VariantFiles(name)
-            base_errors, head_errors = (side.text(files.errors) for side in (result.base, result.head))
-            if base_errors is None or head_errors is None:
-                result.notes.append(f"Variant {name} lacks errors.csv on one side: there is no verdict on it.")
-                continue
-            result.mistakes[name] = comparison.read_mistakes(base_errors), comparison.read_mistakes(head_errors)
-            base_probabilities, head_probabilities = (
-                _probabilities(result.head.root, lock.input_md5(files.predictions)) for lock in locks
+        if name not in summaries[0]:
+            continue
+        base, head = (read_results(side, name, images) for side in sides)
+        if base is None or head is None:
+            side = result.base if base is None else result.head
+            result.notes.append(
+                f"'{side.name}' has no results of variant {name} that this version of digits can read: "
+                "there is no verdict on it."
             )
-            result.probabilities[name] = base_probabilities, head_probabilities
-    result.verdicts.update(comparison.compare(result.mistakes, images))
+            continue
+        compared[name] = base.result, head.result
+        result.mistakes[name] = base.mistakes, head.mistakes
+        file = paths.VariantFiles(name).predictions
+        before, after = (_probabilities(result.head.root, lock.input_md5(file)) for lock in locks)
+        result.probabilities[name] = before, after
+    settings = comparison_settings(result.base)
+    writers = settings.writers(result.head.root, images) if compared else None
+    result.verdicts.update(comparison.compare(compared, margin=settings.margin, writers=writers))
+    result.by_writers = writers is not None
 
 
 def _probabilities(root: Path, md5: str | None) -> Probabilities | None:
-    """Return a variant's probabilities, (n, 10), from the DVC cache, or None if it does not have them.
+    """Return a variant's mean probabilities over the seeds, (n, 10), or None if the DVC cache does not have them.
 
     Git has only those of the misclassified images, in errors.csv.
     """
@@ -242,7 +255,10 @@ def _probabilities(root: Path, md5: str | None) -> Probabilities | None:
         return None
     with open_repository(root) as repo:
         file = Path(repo.cache.local.oid_to_path(md5))
-    return read_arrays(file)["probabilities"] if file.is_file() else None
+    if not file.is_file():
+        return None
+    mean: Probabilities = read_arrays(file)["probabilities"].mean(axis=0)
+    return mean
 
 
 def _add_plots(result: Review, root: Path) -> None:

@@ -1,13 +1,15 @@
-"""Stage analyze: the test images that a variant misclassifies, and evidence for the reasons."""
+"""Stage analyze: the test images that the seeds of a variant misclassify, and evidence for the reasons."""
 
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from digits import plots
 from digits.core import params, paths
 from digits.core.artifacts import read_arrays, write_csv, write_json
+from digits.core.images import CLASSES
 from digits.evaluation import error_analysis
 
 
@@ -20,36 +22,59 @@ def run(variant: str) -> None:
     images, labels = test["images"], test["labels"]
     squared_distances = read_arrays(paths.NEIGHBORS)["squared_distances"]
     probabilities = read_arrays(files.predictions)["probabilities"]
-    predicted = probabilities.argmax(axis=1)
-    wrong = predicted != labels
+    predicted = probabilities.argmax(axis=2)
+    seeds, seeds_wrong = len(predicted), (predicted != labels).sum(axis=0)
+    answers = most_frequent_mistakes(predicted, labels)
+    means = probabilities.mean(axis=0, dtype=np.float64)
 
-    index = np.flatnonzero(wrong)
+    index = np.flatnonzero(seeds_wrong)
     mistakes = pd.DataFrame(
         {
             "index": index,
             "label": labels[index],
-            "predicted": predicted[index],
-            "probability_predicted": probabilities[index, predicted[index]],
-            "probability_label": probabilities[index, labels[index]],
+            "seeds_wrong": seeds_wrong[index],
+            "answer": answers[index],
+            "probability_answer": means[index, answers[index]],
+            "probability_label": means[index, labels[index]],
         }
     )
     write_csv(files.errors, mistakes)
-    # A stable sort keeps mistakes of equal confidence in the order of the test set.
-    confident = mistakes.sort_values("probability_predicted", ascending=False, kind="stable").head(
+    # A stable sort keeps equal mistakes in the order of the test set.
+    worst = mistakes.sort_values(["seeds_wrong", "probability_answer"], ascending=False, kind="stable").head(
         parameters.analyze.images
     )
-    plots.mistakes(
-        images[confident["index"]],
-        confident,
-        f"{variant}: the {len(confident)} most confident of {len(mistakes)} mistakes on {len(labels):,} test images",
-        files.errors_figure,
-    )
+    every = int((seeds_wrong == seeds).sum())
+    title = _title(variant, len(worst), len(index), every, seeds)
+    plots.mistakes(images[worst["index"]], worst, seeds, title, files.errors_figure)
+    rates = seeds_wrong / seeds
     write_json(
         files.error_metrics,
         {
-            "errors": len(mistakes),
-            "resemblance": asdict(error_analysis.resemblance(wrong, labels, predicted, squared_distances)),
-            "rare_style": asdict(error_analysis.rare_style(wrong, labels, squared_distances)),
-            "overlap": asdict(error_analysis.overlap(wrong, labels, predicted)),
+            "images": {name: int(group.sum()) for name, group in error_analysis.group_images(rates).items()},
+            "resemblance": asdict(error_analysis.resemblance(rates, labels, answers, squared_distances)),
+            "rare_style": asdict(error_analysis.rare_style(rates, labels, squared_distances)),
+            "overlap": asdict(error_analysis.overlap(rates > 0, labels, answers)),
         },
+    )
+
+
+def most_frequent_mistakes(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return the most frequent wrong answer for each image, the smallest of equals; 0 or 1 if all seeds are right.
+
+    Args:
+        predicted: (seeds, images).
+        labels: (images,).
+    """
+    counts = (predicted[:, :, np.newaxis] == np.arange(CLASSES)).sum(axis=0)
+    counts[np.arange(len(labels)), labels] = -1
+    most: NDArray[np.int64] = counts.argmax(axis=1)
+    return most
+
+
+def _title(variant: str, shown: int, wrong: int, every: int, seeds: int) -> str:
+    if seeds == 1:
+        return f"{variant}: {shown} of {wrong:,} misclassified test images, the most confident first"
+    return (
+        f"{variant}: {shown} of {wrong:,} test images that any of {seeds} seeds misclassifies\n"
+        f"{every:,} are misclassified by all seeds, {wrong - every:,} by some of them"
     )

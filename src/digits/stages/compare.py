@@ -9,7 +9,7 @@ import pandas as pd
 from digits import plots
 from digits.core import config, params, paths
 from digits.core.artifacts import read_json, write_csv, write_json
-from digits.evaluation.curves import SPLITS, learning_curves
+from digits.evaluation.curves import SPLITS, learning_curves, over_seeds
 from digits.replication import published
 from digits.replication.protocols import describe
 
@@ -20,19 +20,21 @@ def run() -> None:
     variants = [paths.VariantFiles(name) for name in parameters.variants]
     curves = {variant.name: _read_curves(variant) for variant in variants}
     write_json(paths.SUMMARY, {variant.name: _summary(read_json(variant.metrics)) for variant in variants})
-    write_csv(paths.CURVES, _long_table(curves))
     write_json(paths.PUBLISHED_METRICS, _compare_with_reports(parameters, curves))
 
+    means = {name: {split: over_seeds(curve) for split, curve in splits.items()} for name, splits in curves.items()}
+    write_csv(paths.CURVES, _long_table(means))
+    spread = "" if len(parameters.train.seeds) == 1 else f", {len(parameters.train.seeds)} seeds"
     plots.accuracy_and_loss(
-        {name: splits["test"] for name, splits in curves.items()},
-        "Test accuracy and loss against epochs of training",
+        {name: splits["test"] for name, splits in means.items()},
+        f"Test accuracy and loss against epochs of training{spread}",
         paths.COMPARE_PLOTS / "test.png",
         split="test",
     )
-    for name, splits in curves.items():
+    for name, splits in means.items():
         plots.accuracy_and_loss(
             {split: splits[split] for split in SPLITS if split in splits},
-            f"{name}: accuracy and loss against epochs of training",
+            f"{name}: accuracy and loss against epochs of training{spread}",
             paths.COMPARE_PLOTS / f"{name}.png",
         )
 
@@ -42,25 +44,17 @@ def _read_curves(variant: paths.VariantFiles) -> dict[str, pd.DataFrame]:
 
 
 def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
-    test, best = metrics["test"], metrics["best"]
-    return {
-        "accuracy": test["accuracy"],
-        "loss": test["loss"],
-        "errors": test["errors"],
-        "best_epoch": best["epoch"],
-        "best_accuracy": best["accuracy"],
-        "best_loss": best["loss"],
-        "calibration_error": metrics["calibration"]["expected_error"],
-        "epochs": metrics["epochs"],
-        "parameters": metrics["parameters"],
-    }
+    """Return what a person compares; metrics/variants/ has the rest."""
+    test = metrics["test"]
+    return {"accuracy": test["accuracy"]["mean"], "accuracy_std": test["accuracy"]["std"], "loss": test["loss"]["mean"]}
 
 
 def _long_table(curves: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
-    """Return all curves in one table with a row for each variant, split and epoch."""
+    """Return the means of all curves in one table with a row for each variant, split and epoch."""
+    columns = ["variant", "split", "epoch", "accuracy", "accuracy_std", "loss", "loss_std"]
     return pd.concat(
         [
-            splits[split].assign(variant=name, split=split)[["variant", "split", "epoch", "accuracy", "loss"]]
+            splits[split].reset_index().assign(variant=name, split=split)[columns]
             for name, splits in curves.items()
             for split in SPLITS
             if split in splits
@@ -97,8 +91,9 @@ def _claim(result: published.ClaimComparison) -> dict[str, Any]:
         "claim": claim.claim,
         "from": result.start,
         "to": result.end,
-        "by": claim.by,
+        "interval": result.interval,
         "change": claim.change,
+        "within": claim.within,
         "holds": result.holds,
         "variant": claim.start.variant,
     }

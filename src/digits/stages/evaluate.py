@@ -1,69 +1,79 @@
-"""Stage evaluate: the results of a variant on the test images, at every checkpoint."""
+"""Stage evaluate: the results of a variant on the test images, for each seed at every checkpoint."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import product
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from digits.core import params, paths
 from digits.core.artifacts import read_arrays, write_arrays, write_csv, write_json
 from digits.core.images import CLASSES
-from digits.evaluation import curves, metrics
-from digits.evaluation.statistics import accuracy_interval
+from digits.data.writers import read_writers
+from digits.evaluation import comparison, curves, metrics
+from digits.evaluation.statistics import spread
 from digits.modeling import losses, networks
-from digits.modeling.backend import pin_threads
+from digits.modeling.backend import available_workers, keras, pin_threads
+
+Arrays = NDArray[Any]
 
 
 def run(variant: str) -> None:
-    """Evaluate a variant, and write its metrics, its test curve, its confusion matrix and its predictions."""
+    """Evaluate a variant, and write its metrics, its test curves, its confusion matrix and its predictions."""
     parameters = params.load(paths.PARAMS)
-    files, bins = paths.VariantFiles(variant), parameters.evaluate.calibration_bins
+    files, section = paths.VariantFiles(variant), parameters.evaluate
     parameters.model(variant)  # a name without an entry may be a path instead of a name
-    pin_threads(parameters.train.threads)
+    workers = available_workers(parameters.train.threads)
+    pin_threads(parameters.train.threads, workers)
 
     test = read_arrays(paths.TEST)
     images, labels = test["images"], test["labels"]
     weights = read_arrays(files.weights)
-    epochs = [int(epoch) for epoch in weights.pop("epochs")]
-    model = networks.load(files.model)
-    predict = networks.compile_logits(model)
+    seeds, epochs = (weights.pop(key).tolist() for key in ("seeds", "epochs"))
+    models = [networks.load(files.model) for _ in range(workers)]
+    rows, probabilities = _evaluate(models, weights, seeds, epochs, images, labels, section.calibration_bins)
+    table = pd.DataFrame(rows)
+    write_csv(files.epochs, table)
+    write_arrays(files.predictions, seeds=np.array(seeds, np.int64), probabilities=probabilities)
 
-    rows: list[EpochMetrics] = []
-    for index, epoch in enumerate(epochs):
-        networks.set_weights(model, {path: values[index] for path, values in weights.items()})
-        logits = predict(images)
-        probabilities = np.exp(log_softmax(logits.astype(np.float64), axis=1)).astype(np.float32)
-        rows.append(_epoch_metrics(epoch, logits, probabilities, labels, bins))
-    last, predicted = rows[-1], probabilities.argmax(axis=1)
-
-    write_csv(files.epochs, pd.DataFrame(rows))
-    counts = metrics.confusion(labels, predicted).ravel()
+    predicted = probabilities.argmax(axis=2)
+    counts = np.mean([metrics.confusion(labels, each) for each in predicted], axis=0).ravel()
     pairs = pd.DataFrame(product(range(CLASSES), repeat=2), columns=["actual", "predicted"])
     write_csv(files.confusion, pairs.assign(count=counts))
-    write_arrays(files.predictions, probabilities=probabilities)
 
-    selected_on, best = _best_epoch(files, rows)
-    correct = int((predicted == labels).sum())
+    wrong = predicted != labels
+    result = comparison.Result(wrong.sum(axis=1).tolist(), wrong.sum(axis=0))
+    writers = None if section.writers is None else read_writers(section.writers, paths.WRITERS, len(labels))
+    last = table[table["epoch"] == epochs[-1]]
+    everything = probabilities.reshape(-1, CLASSES), np.tile(labels, len(seeds))
+    model = models[0]
     write_json(
         files.metrics,
         {
-            "epochs": last.epoch,
+            "seeds": seeds,
+            "epochs": epochs[-1],
             "parameters": model.count_params(),
             "layers": {layer.name: layer.count_params() for layer in model.layers if layer.count_params()},
             "optimizer_parameters": sum(int(np.prod(variable.shape)) for variable in model.optimizer.variables),
             "test": {
-                "accuracy": last.accuracy,
-                "loss": last.loss,
-                "errors": len(labels) - correct,
-                "accuracy_interval": accuracy_interval(correct, len(labels)),
+                "accuracy": _spread(last["accuracy"]),
+                "accuracy_interval": comparison.accuracy_interval(result, writers),
+                "loss": _spread(last["loss"]),
+                "errors": asdict(spread(result.errors)) | {"values": result.errors},
+                "ensemble": _ensemble(probabilities, labels, section.calibration_bins),
             },
-            "best": {"epoch": best.epoch, "accuracy": best.accuracy, "loss": best.loss, "selected_on": selected_on},
-            "per_class": {
-                str(digit): asdict(values) for digit, values in enumerate(metrics.per_class(labels, predicted))
+            "best": _best_epoch(files, table),
+            "per_class": _per_class(labels, predicted),
+            "calibration": {
+                "expected_error": _spread(last["calibration_error"]),
+                "bins": [asdict(each) for each in metrics.calibration(*everything, section.calibration_bins).bins],
             },
-            "calibration": asdict(metrics.calibration(probabilities, labels, bins)),
         },
     )
 
@@ -73,6 +83,7 @@ class EpochMetrics:
     """A row of `epochs.csv`; a mean confidence is None if there are no such images."""
 
     epoch: int
+    seed: int
     loss: float
     accuracy: float
     confidence_right: float | None
@@ -80,12 +91,48 @@ class EpochMetrics:
     calibration_error: float
 
 
+def _evaluate(
+    models: Sequence[keras.Model],
+    weights: dict[str, Arrays],
+    seeds: Sequence[int],
+    epochs: Sequence[int],
+    images: Arrays,
+    labels: Arrays,
+    bins: int,
+) -> tuple[list[EpochMetrics], Arrays]:
+    """Evaluate every seed at every checkpoint, with a model for each thread.
+
+    Returns:
+        The rows of `epochs.csv`, and the probabilities after the last epoch, float32 (seeds, images, 10).
+    """
+    idle: SimpleQueue[tuple[keras.Model, Callable[[Arrays], Arrays]]] = SimpleQueue()
+    for model in models:
+        idle.put((model, networks.compile_logits(model)))
+    last = np.empty((len(seeds), len(images), CLASSES), np.float32)
+
+    def evaluate(place: tuple[int, int]) -> EpochMetrics:
+        epoch, seed = place
+        model, predict = idle.get()
+        networks.set_weights(model, {path: values[seed, epoch] for path, values in weights.items()})
+        logits = predict(images)
+        idle.put((model, predict))
+        probabilities = np.exp(log_softmax(logits.astype(np.float64), axis=1)).astype(np.float32)
+        if epoch == len(epochs) - 1:
+            last[seed] = probabilities
+        return _epoch_metrics(epochs[epoch], seeds[seed], logits, probabilities, labels, bins)
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        rows = list(pool.map(evaluate, product(range(len(epochs)), range(len(seeds)))))
+    return rows, last
+
+
 def _epoch_metrics(
-    epoch: int, logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, bins: int
+    epoch: int, seed: int, logits: Arrays, probabilities: Arrays, labels: Arrays, bins: int
 ) -> EpochMetrics:
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     return EpochMetrics(
         epoch=epoch,
+        seed=seed,
         loss=losses.cross_entropy(logits, labels),
         accuracy=float(correct.mean()),
         confidence_right=_mean(confidence[correct]),
@@ -94,13 +141,49 @@ def _epoch_metrics(
     )
 
 
-def _best_epoch(files: paths.VariantFiles, rows: list[EpochMetrics]) -> tuple[str, EpochMetrics]:
-    """Return the split on which the best epoch was selected, and that epoch, the earliest of equals."""
-    validation = curves.read_table(files.training.read_text(encoding="utf-8"))["val_accuracy"].dropna()
-    if validation.empty:  # a variant that trains on all images has only the test images to select by, as report A had
-        return "test", max(rows, key=lambda row: row.accuracy)
-    return "validation", max(rows, key=lambda row: validation[row.epoch])
+def _ensemble(probabilities: Arrays, labels: Arrays, bins: int) -> dict[str, float]:
+    """Return the results of the mean of the seeds' probabilities."""
+    mean = probabilities.mean(axis=0, dtype=np.float64)
+    correct = mean.argmax(axis=1) == labels
+    smallest = np.finfo(np.float32).tiny  # a probability of 0 is one that float32 cannot express
+    return {
+        "accuracy": float(correct.mean()),
+        "loss": float(-np.log(np.maximum(mean[np.arange(len(labels)), labels], smallest)).mean()),
+        "errors": int((~correct).sum()),
+        "calibration_error": metrics.calibration(mean, labels, bins).expected_error,
+    }
 
 
-def _mean(values: np.ndarray) -> float | None:
+def _per_class(labels: Arrays, predicted: Arrays) -> dict[str, dict[str, float]]:
+    """Return the metrics of each digit, means over the seeds."""
+    seeds = [[asdict(values) for values in metrics.per_class(labels, each)] for each in predicted]
+    return {
+        str(digit): {name: float(np.mean([each[digit][name] for each in seeds])) for name in seeds[0][digit]}
+        | {"support": seeds[0][digit]["support"]}
+        for digit in range(CLASSES)
+    }
+
+
+def _best_epoch(files: paths.VariantFiles, table: pd.DataFrame) -> dict[str, Any]:
+    """Return the best epoch by its mean over the seeds, the earliest of equals, and the split it is selected on."""
+    training = curves.read_table(files.training.read_text(encoding="utf-8"))
+    validation = training.groupby("epoch")["val_accuracy"].mean().dropna()
+    test = table.groupby("epoch")["accuracy"].mean()
+    # A variant that trains on all images has only the test images to select by, as report A had.
+    selected_on, means = ("test", test) if validation.empty else ("validation", validation[test.index])
+    best = means.idxmax()
+    rows = table[table["epoch"] == best]
+    return {
+        "epoch": int(str(best)),
+        "selected_on": selected_on,
+        "accuracy": _spread(rows["accuracy"]),
+        "loss": _spread(rows["loss"]),
+    }
+
+
+def _spread(values: "pd.Series[float]") -> dict[str, Any]:
+    return asdict(spread(values.tolist()))
+
+
+def _mean(values: Arrays) -> float | None:
     return float(values.mean()) if len(values) else None

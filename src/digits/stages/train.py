@@ -1,61 +1,111 @@
-"""Stage train: one run of a variant, with the weights of every checkpoint."""
+"""Stage train: a run of a variant with each seed, with the weights of every checkpoint."""
 
-from dataclasses import astuple, fields
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from digits.core import params, paths
-from digits.core.artifacts import read_arrays, round_floats, write_arrays, write_text
+from digits.core.artifacts import read_arrays, round_floats, write_arrays, write_csv, write_text
 from digits.modeling import networks, training
-from digits.modeling.backend import pin_threads
+from digits.modeling.backend import available_workers, pin_threads
+
+COLUMNS = ("epoch", "seed", "loss", "accuracy", "val_loss", "val_accuracy")
 
 
 def run(variant: str) -> None:
-    """Train a variant, and write its model, the weights of its checkpoints and its training curve."""
+    """Train a variant with each seed, and write a model, the weights of all checkpoints and the training curves."""
     parameters = params.load(paths.PARAMS)
     settings, section, files = parameters.model(variant), parameters.train, paths.VariantFiles(variant)
-    pin_threads(section.threads)
+    workers = available_workers(section.threads)
+    pin_threads(section.threads, workers)
 
     train, validation = (read_arrays(path) for path in (paths.TRAIN, paths.VALIDATION))
     if not settings.validation:
         train = {key: np.concatenate((train[key], validation[key])) for key in train}
     held_out = (validation["images"], validation["labels"]) if settings.validation else None
 
-    model = networks.build(settings, section.seed)
-    checkpoints: dict[int, dict[str, np.ndarray]] = {}
+    checkpoints = _Checkpoints(section.seeds, section.saved_epochs)
+    finished: defaultdict[int, dict[int, training.EpochResult]] = defaultdict(dict)  # by epoch and seed
     files.plots.mkdir(parents=True, exist_ok=True)
-    # Written line by line, unlike all other files, so that an editor can draw it during training. If training is cut
+    # Written epoch by epoch, unlike all other files, so that an editor can draw it during training. If training is cut
     # short, DVC knows that the stage has not finished and runs it again.
     with (
         files.training.open("w", encoding="utf-8", newline="\n") as file,
         tqdm(total=section.epochs, desc=variant, unit="epoch", disable=None) as progress,
     ):
-        file.write(",".join(field.name for field in fields(training.EpochResult)) + "\n")
-        results = training.train(
-            model, settings, (train["images"], train["labels"]), held_out, epochs=section.epochs, seed=section.seed
-        )
-        for result in results:
-            cells = ["" if value is None else str(value) for value in round_floats(astuple(result))]
-            file.write(",".join(cells) + "\n")
+        file.write(",".join(COLUMNS) + "\n")
+        data = train["images"], train["labels"]
+        for result in training.train(
+            settings, data, held_out, epochs=section.epochs, seeds=section.seeds, workers=workers
+        ):
+            checkpoints.add(result)
+            finished[result.epoch][result.seed] = result
+            if len(finished[result.epoch]) < len(section.seeds):
+                continue
+            epoch = finished.pop(result.epoch)
+            last = [epoch[seed] for seed in section.seeds]
+            for row in last:
+                values = round_floats([getattr(row, column) for column in COLUMNS])
+                file.write(",".join("" if value is None else str(value) for value in values) + "\n")
             file.flush()
-            if result.epoch in section.saved_epochs:
-                checkpoints[result.epoch] = networks.weights(model)
             progress.update()
-            message = _message(result)
+            message = _message(last)
             progress.set_postfix_str(message)
             if progress.disable:
                 print(f"{variant} epoch {result.epoch}/{section.epochs}: {message}", flush=True)
 
+    write_csv(files.validation_errors, _validation_errors(last))
+    model = training.restore(settings, last[0], len(train["labels"]))
     write_text(files.summary, networks.summary(model))
     networks.save(model, files.model)
-    first = next(iter(checkpoints.values()))
-    stacked = {path: np.stack([weights[path] for weights in checkpoints.values()]) for path in first}
-    write_arrays(files.weights, epochs=np.array(list(checkpoints), np.int64), **stacked)
+    write_arrays(
+        files.weights,
+        seeds=np.array(section.seeds, np.int64),
+        epochs=np.array(section.saved_epochs, np.int64),
+        **checkpoints.weights,
+    )
 
 
-def _message(result: training.EpochResult) -> str:
-    text = f"loss {result.loss:.4f}, accuracy {result.accuracy:.2%}"
-    if result.val_accuracy is None:
+class _Checkpoints:
+    """The weights of every seed at every checkpoint."""
+
+    def __init__(self, seeds: Sequence[int], epochs: Sequence[int]) -> None:
+        self._seeds, self._epochs = ({key: index for index, key in enumerate(keys)} for keys in (seeds, epochs))
+        self.weights: dict[str, np.ndarray] = {}  # by path, (seeds, checkpoints, ...)
+
+    def add(self, result: training.EpochResult) -> None:
+        """Keep the weights of an epoch that is a checkpoint."""
+        if result.epoch not in self._epochs:
+            return
+        for path, values in result.weights.items():
+            if path not in self.weights:
+                self.weights[path] = np.empty((len(self._seeds), len(self._epochs), *values.shape), values.dtype)
+            self.weights[path][self._seeds[result.seed], self._epochs[result.epoch]] = values
+
+
+def _validation_errors(results: Sequence[training.EpochResult]) -> pd.DataFrame:
+    """Return a row for each validation image that a seed misclassifies; none if no images were held out."""
+    wrong = np.sum([result.val_wrong for result in results if result.val_wrong is not None], axis=0, dtype=np.int64)
+    index = np.flatnonzero(wrong)
+    return pd.DataFrame({"index": index, "seeds_wrong": np.atleast_1d(wrong)[index]})
+
+
+def _message(results: Sequence[training.EpochResult]) -> str:
+    text = (
+        f"loss {_mean([row.loss for row in results], '.4f')}, "
+        f"accuracy {_mean([row.accuracy for row in results], '.2%')}"
+    )
+    losses = [row.val_loss for row in results if row.val_loss is not None]
+    accuracies = [row.val_accuracy for row in results if row.val_accuracy is not None]
+    if not losses:
         return text
-    return f"{text}, validation loss {result.val_loss:.4f}, validation accuracy {result.val_accuracy:.2%}"
+    return f"{text}, validation loss {_mean(losses, '.4f')}, validation accuracy {_mean(accuracies, '.2%')}"
+
+
+def _mean(values: Sequence[float], style: str) -> str:
+    """Return a mean and, of several values, their standard deviation."""
+    text = format(np.mean(values), style)
+    return f"{text} ± {format(np.std(values, ddof=1), style)}" if len(values) > 1 else text

@@ -1,12 +1,10 @@
-"""The comparison of the results here with committed ones: the same bytes, or numbers within a tolerance.
+"""The comparison of the results here with committed ones: the same bytes, or a verdict on the difference.
 
-Results have the same bytes on machines with the same kind of processor. On another kind, the last bits of sums differ,
-and training amplifies the difference.
+Results have the same bytes on machines with the same kind of processor. On another kind they differ as those of other
+seeds do, so the comparison is that of a review.
 """
 
-import csv
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,23 +16,16 @@ import yaml
 from digits.core import paths
 from digits.core.config import parse_fast
 from digits.core.errors import UserError
+from digits.core.formatting import percent_spread, points
+from digits.evaluation import comparison
+from digits.evaluation.comparison import Outcome, Result, Verdict
 from digits.versioning import revisions
 from digits.versioning.git import git
 from digits.versioning.repository import LOCK
+from digits.versioning.results import read_results, test_images
 from digits.versioning.revisions import Revision
+from digits.versioning.settings import comparison_settings
 
-# The largest difference of a variant's numbers, at any epoch, between two kinds of processor. Each value is twice the
-# largest difference measured between the committed run and two runs that simulate a processor without AVX-512 and one
-# without AVX2; docs/trust.md lists the settings and the differences.
-TOLERANCES = {
-    "softmax": {"accuracy": 0.0001, "loss": 2e-6, "calibration_error": 2e-7},  # accuracy: measured 0, one image allowed
-    "mlp64": {"accuracy": 0.0008, "loss": 0.0001, "calibration_error": 0.00078},
-    "mlp128": {"accuracy": 0.025, "loss": 0.16, "calibration_error": 0.025},
-    "cnn": {"accuracy": 0.0028, "loss": 0.0049, "calibration_error": 0.0015},
-}
-DEFAULT_VARIANT = "cnn"  # its tolerances apply to a variant that is not listed
-# These follow from the curves and have no tolerance of their own; a tiny difference can move the best epoch far.
-SKIPPED = ("errors", "best_epoch", "best_accuracy", "best_loss")
 INPUTS = ("dvc.yaml", "params.yaml", "requirements.txt", "src")  # what the results depend on, besides the data
 RESULTS = ("dvc.lock", "metrics", "plots")
 MAX_NAMES = 3  # of changed inputs in a message
@@ -45,57 +36,48 @@ class Agreement(StrEnum):
     """The degree to which results agree with the committed ones."""
 
     SAME = "same bytes"
-    WITHIN = "within tolerance"
-    OUTSIDE = "outside tolerance"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A number that differs."""
-
-    quantity: str
-    place: str
-    committed: float | None  # None: missing
-    here: float | None
-    tolerance: float
-
-    @property
-    def ratio(self) -> float:
-        """The difference divided by the tolerance."""
-        if self.committed is None or self.here is None or not self.tolerance:
-            return math.inf
-        return abs(self.here - self.committed) / self.tolerance
-
-    def __str__(self) -> str:
-        sides = (
-            f"{side} {'none' if value is None else value}"
-            for side, value in (("here", self.here), ("committed", self.committed))
-        )
-        return f"{self.quantity} {self.place}: {', '.join(sides)}, tolerance {self.tolerance:g}"
+    NO_EVIDENCE = "no evidence of a difference"
+    DIFFERS = "differs"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of one variant, compared with the committed ones."""
+    """The results of one variant, compared with the committed ones.
 
-    outputs: list[str]  # whose bytes differ
-    differences: list[Difference]  # the largest first, relative to the tolerance
+    Attributes:
+        outputs: The files whose bytes differ.
+        here: The errors of each seed on each test image; None if there are none here.
+        committed: Likewise.
+        verdict: None if a side has no results, or the test images are not the same.
+    """
+
+    outputs: list[str]
+    here: Result | None
+    committed: Result | None
+    verdict: Verdict | None
 
     @property
     def agreement(self) -> Agreement:
         """Whether the results agree."""
-        if any(difference.ratio > 1 for difference in self.differences):
-            return Agreement.OUTSIDE
-        return Agreement.WITHIN if self.outputs or self.differences else Agreement.SAME
+        if self.verdict is None or self.verdict.outcome in (Outcome.BETTER, Outcome.WORSE):
+            return Agreement.DIFFERS
+        return Agreement.NO_EVIDENCE if self.outputs else Agreement.SAME
 
     def __str__(self) -> str:
-        if self.agreement is Agreement.SAME:
-            return str(self.agreement)
-        if not self.differences:
-            return f"{self.agreement}: no number differs, but {', '.join(self.outputs)}"
-        count = len(self.differences)
-        counted = "1 number differs" if count == 1 else f"{count} numbers differ, the largest"
-        return f"{self.agreement}: {counted}: {self.differences[0]}"
+        here, committed = (_accuracy(side) for side in (self.here, self.committed))
+        text = f"{here} here, {committed} as committed: {self.agreement}"
+        if self.verdict is None or self.agreement is Agreement.SAME:
+            return text
+        if self.verdict.outcome is Outcome.SAME:
+            count = len(self.outputs)
+            return f"{text} in errors, but in {count} {'file' if count == 1 else 'files'}: {self.outputs[0]}"
+        low, high = (points(end) for end in self.verdict.interval)
+        text += f": {points(self.verdict.difference)} points ({low} to {high})"
+        return f"{text}, one seed: by the images alone" if self.verdict.images_only else text
+
+
+def _accuracy(result: Result | None) -> str:
+    return "no results" if result is None else percent_spread(result.accuracy.mean, result.accuracy.std)
 
 
 @dataclass(frozen=True)
@@ -127,17 +109,17 @@ class Verification:
                 f"{listed} changed.\n"
                 "To keep the results, commit dvc.lock, metrics/ and plots/ with the change."
             )
-        if self.agreement is Agreement.OUTSIDE:
+        if self.agreement is Agreement.DIFFERS:
             return (
-                f"The results differ from those committed in {name} by more than another kind of processor explains, "
-                f"although the code and the parameters are those of {name}.\n"
+                f"The results differ from those committed in {name} by more than other seeds or another kind of "
+                f"processor explain, although the code and the parameters are those of {name}.\n"
                 f"Possible causes: the results in {name} were made by other code, the libraries are not those of "
                 "requirements.txt (`make repro` installs them), or a file is damaged (`digits repair` finds it)."
             )
         results = " ".join(RESULTS)
         text = (
-            f"The results differ from those committed in {name} as results from another kind of processor do: "
-            "nothing is wrong.\n"
+            f"The bytes differ from those committed in {name}, as on another kind of processor, but there is no "
+            "evidence that the models do: nothing is wrong.\n"
             f"To put the committed results back, type `git checkout {self._git_name} -- {results}`.\n"
             "models/ and data/predictions/ stay as computed here: `dvc status` and `digits check-lock` then report "
             "them as modified, and `dvc repro` trains again."
@@ -158,8 +140,7 @@ class Verification:
 def verify(root: Path, base: str) -> Verification:
     """Compare the results in the workspace with those committed in a revision, for each variant of the revision.
 
-    The comparison covers the bytes of every output of the variant's stages, and the numbers in metrics/summary.json and
-    plots/curves.csv.
+    The comparison covers the bytes of every output of the variant's stages, and the errors of its seeds.
 
     Args:
         root: the folder of dvc.yaml.
@@ -169,25 +150,35 @@ def verify(root: Path, base: str) -> Verification:
         UserError: the revision does not exist, or a result is missing.
     """
     committed, here = revisions.resolve(root, base), revisions.workspace(root)
-    numbers, numbers_here = _numbers(committed), _numbers(here)
+    variants, _ = (_variants(side) for side in (committed, here))
     hashes, hashes_here = _hashes(committed), _hashes(here)
-    variants = {}
-    for variant in numbers:
-        tolerances = TOLERANCES.get(variant, TOLERANCES[DEFAULT_VARIANT])
-        before, after = numbers[variant], numbers_here.get(variant, {})
-        differences = [
-            Difference(*key, before.get(key), after.get(key), tolerances.get(key[0], 0))
-            for key in before | after
-            if before.get(key) != after.get(key)
-        ]
-        sums, sums_here = hashes.get(variant, {}), hashes_here.get(variant, {})
+    results = {name: _results(committed, here, name) for name in variants}
+    settings = comparison_settings(committed)
+    verdicts = comparison.compare(
+        {name: (before, after) for name, (before, after) in results.items() if before and after},
+        margin=settings.margin,
+        writers=settings.writers(root, test_images(committed)),
+    )
+    compared = {}
+    for name in variants:
+        sums, sums_here = hashes.get(name, {}), hashes_here.get(name, {})
         outputs = [
             path
             for path in sums | sums_here
             if sums.get(path) != sums_here.get(path) or _differs_from_git(committed, here, Path(path))
         ]
-        variants[variant] = Comparison(outputs, sorted(differences, key=lambda each: -each.ratio))
-    return Verification(committed, variants, _changed_inputs(root, committed))
+        before, after = results[name]
+        compared[name] = Comparison(outputs, after, before, verdicts.get(name))
+    return Verification(committed, compared, _changed_inputs(root, committed))
+
+
+def _results(committed: Revision, here: Revision, variant: str) -> tuple[Result | None, Result | None]:
+    """Return the errors of a variant on both sides; None on a side without results, or with other test images."""
+    images = test_images(committed)
+    if images is None or images != test_images(here):
+        return None, None
+    before, after = (read_results(side, variant, images) for side in (committed, here))
+    return before.result if before else None, after.result if after else None
 
 
 def _differs_from_git(committed: Revision, here: Revision, path: Path) -> bool:
@@ -205,22 +196,10 @@ def _changed_inputs(root: Path, base: Revision) -> list[str]:
     return sorted({path for path in (changed + added).split("\0") if path})
 
 
-def _numbers(side: Revision) -> dict[str, dict[tuple[str, str], float]]:
-    """Return the numbers of each variant at a revision, by quantity and place."""
-    numbers: dict[str, dict[tuple[str, str], float]] = {}
+def _variants(side: Revision) -> list[str]:
+    """Return the variants of a revision that have results."""
     with _parsing(side, paths.SUMMARY) as text:
-        for variant, summary in json.loads(text).items():
-            numbers[variant] = {
-                (quantity, "after the last epoch"): value
-                for quantity, value in summary.items()
-                if quantity not in SKIPPED
-            }
-    with _parsing(side, paths.CURVES) as text:
-        for row in csv.DictReader(text.splitlines()):
-            place = f"at epoch {row['epoch']} on the {row['split']} images"
-            values = {(quantity, place): float(row[quantity]) for quantity in ("accuracy", "loss")}
-            numbers.setdefault(row["variant"], {}).update(values)
-    return numbers
+        return list(json.loads(text).keys())
 
 
 def _hashes(side: Revision) -> dict[str, dict[str, str]]:
