@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench tables lock \
+.PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench calibration tables lock \
 	licenses audit s3 cluster environment development
 
 VENV := .venv
@@ -18,7 +18,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
 
 repro: environment ## run the pipeline: data, training, metrics and figures
-	@echo "Running the pipeline; a first run takes two to four minutes"
+	@echo "Running the pipeline; a first run takes four to eight minutes"
 	$(BIN)/dvc repro
 	@$(BIN)/digits verify --after-repro
 
@@ -78,6 +78,10 @@ bench: environment ## measure time and memory, beside other libraries: benchmark
 # As root: each host is a network namespace. Needs the data in the DVC cache.
 demo-sweep: development ## run a sweep on three simulated hosts, one of which dies: benchmarks/sweep.json
 	$(BIN)/python benchmarks/sweep.py hosts
+
+# With QMNIST's table: make calibration WRITERS="path/or/URL SHA-256". The pools are trained if benchmarks/calibration/ lacks them.
+calibration: environment ## measure how often a verdict is right: benchmarks/calibration.json and .png
+	$(BIN)/python benchmarks/calibration.py $(if $(WRITERS),--writers $(WRITERS))
 
 tables: environment ## write the tables in README.md and docs/ from metrics/ and benchmarks/
 	$(BIN)/python tools/tables.py

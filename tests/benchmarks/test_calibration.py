@@ -1,0 +1,55 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from support import ROOT
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+from calibration import Calibration
+from calibration_pool import CNN, DENSE, POOLS, SIZES, read
+
+RESULTS = json.loads((ROOT / "benchmarks/calibration.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def pools() -> dict[str, np.ndarray]:
+    return {name: read(pool) for name, pool in POOLS.items()}
+
+
+def test_the_results_are_those_of_the_kept_errors(pools: dict[str, np.ndarray]) -> None:
+    assert len(DENSE) >= 40
+    assert len(CNN) >= 20
+    for name, errors in pools.items():
+        assert errors.shape == (len(POOLS[name].seeds), 10_000)
+        assert RESULTS["pools"][name]["errors"] == pytest.approx(errors.sum(axis=1).mean(), rel=1e-5)
+
+
+def test_another_processor_changes_the_errors_of_the_variants_that_xla_does_not_compile(
+    pools: dict[str, np.ndarray],
+) -> None:
+    changed = {name for name in SIZES if not np.array_equal(pools[name], pools[f"{name}-avx2"])}
+    assert changed == {"mlp128", "cnn"}
+
+
+def test_five_seeds_of_the_same_code_are_told_apart_seldom_and_single_seeds_by_mcnemar_often(
+    pools: dict[str, np.ndarray],
+) -> None:
+    found = Calibration(pools, None, draws=60)._false_verdicts()
+    assert found["five seeds"]["any"].share < 0.15
+    assert found["one seed, McNemar"]["any"].share > found["five seeds"]["any"].share
+    assert found["same seeds"]["alone"]["softmax"].share == 0
+
+
+def test_more_units_are_found_more_often_with_more_seeds(pools: dict[str, np.ndarray]) -> None:
+    found = Calibration(pools, None, draws=40)._power("mlp64-96")
+    assert found["better"]["5"].share > found["better_by_mcnemar"].share
+    assert found["better"]["20"].share == 1
+
+
+def test_intervals_contain_the_true_difference(pools: dict[str, np.ndarray]) -> None:
+    writers = np.repeat(np.arange(200), 50)
+    found = Calibration(pools, writers, draws=40)._coverage("mlp64", "cnn")
+    assert found["difference"] == pytest.approx(0.0293, abs=1e-3)
+    assert min(found[kind].share for kind in ("same images", "other writers", "other writers, known")) > 0.8
