@@ -39,9 +39,10 @@ SETTINGS = (
     "train.epochs=2",
     "train.threads=1",
     "models.mlp64.units=[32],[64],[128],[64,32]",
-    "models.mlp64.optimizer.learning_rate=0.01,0.05",
-    "train.seed=0,1,2",
+    "models.mlp64.optimizer.learning_rate=0.01,0.02,0.05",
+    "models.mlp64.batch_size=32,64",
 )
+RATES = [f"{0.010 + 0.001 * step:.3f}" for step in range(8)]  # learning rates: trials that take equally long
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 WORKERS = ("one", "two", "three")  # the hosts that run trials
 KILL_AFTER = 5  # trials
@@ -299,10 +300,10 @@ def speed(folder: Path, cache: Path) -> dict[str, Any]:
 
     # The difference of two lengths is the time of the epochs between; both evaluate the last epoch only. The first
     # trial of a sweep also starts the fork server, and is left out.
-    short, long, seeds = 2, 62, "train.seed=range(0,6)"
+    short, long, six, eight = 2, 14, *(f"models.mlp64.optimizer.learning_rate={','.join(RATES[:n])}" for n in (6, 8))
     medians = {
         epochs: statistics.median(
-            sweep(f"of-{epochs}", 1, f"train.epochs={epochs}", f"train.checkpoints=[{epochs}]", seeds)[1][1:]
+            sweep(f"of-{epochs}", 1, f"train.epochs={epochs}", f"train.checkpoints=[{epochs}]", six)[1][1:]
         )
         for epochs in (short, long)
     }
@@ -310,7 +311,7 @@ def speed(folder: Path, cache: Path) -> dict[str, Any]:
     # One worker and two take turns, so that other programs slow both alike.
     totals: dict[int, list[float]] = {1: [], 2: []}
     for turn, workers in itertools.product(range(3), totals):
-        totals[workers].append(sweep(f"w{workers}-{turn}", workers, "train.epochs=30", "train.seed=range(0,8)")[0])
+        totals[workers].append(sweep(f"w{workers}-{turn}", workers, "train.epochs=6", eight)[0])
     ratios = [two / one for one, two in zip(totals[1], totals[2], strict=True)]
     return {
         "trial_seconds": {str(epochs): round(value, 2) for epochs, value in medians.items()},

@@ -1,63 +1,198 @@
-"""The tables and the chart of a sweep."""
+"""The ranking of a sweep: verdicts, the table, the text and the chart."""
 
-from itertools import product
+import csv
+import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from digits.core.params import Writers
+from digits.evaluation.comparison import Result, compare
 from digits.sweep import leaderboard
-from digits.sweep.scores import Score
+from digits.sweep.leaderboard import Row
+from digits.sweep.scores import Score, Split
 from digits.sweep.trial import Trial
+from digits.versioning.settings import ComparisonSettings
+
+IMAGES = 1000
+SETTINGS = ComparisonSettings(0.1, None)
+Scores = dict[str, dict[str, Score]]
 
 
-def table_of(accuracies: dict[tuple[str, int], float | None]) -> pd.DataFrame:
-    """Return the table of trials with these validation accuracies by units and seed; None: no images were held out."""
-    trials = [Trial(f"{units}-{seed}", (f"units={units}", f"train.seed={seed}", "x=1")) for units, seed in accuracies]
-    scores = {f"{units}-{seed}": {"mlp64": Score(accuracy, 0.5, 1.0)} for (units, seed), accuracy in accuracies.items()}
-    return leaderboard.trial_table(trials, scores)
+def result(*errors: int) -> Result:
+    """Return a result in which each seed misclassifies the first images."""
+    wrong = np.sum([np.arange(IMAGES) < count for count in errors], axis=0)
+    return Result(list(errors), wrong.astype(np.uint8))
 
 
-def test_the_summary_has_mean_deviation_and_best_over_the_seeds() -> None:
-    table = table_of({("[8]", 0): 0.7, ("[8]", 1): 0.9, ("[16]", 0): 0.85, ("[16]", 1): 0.85})
-    best, other = leaderboard.summary(table).to_dict("records")
-    assert (best["units"], best["mean"], best["deviation"]) == ("[16]", pytest.approx(0.85), pytest.approx(0))
-    assert other["units"] == "[8]"
-    assert other["mean"] == pytest.approx(0.8)
-    assert other["deviation"] == pytest.approx(0.2 / 2**0.5)
-    assert (other["best"], other["best_trial"], other["trials"]) == (0.9, "[8]-1", 2)
-    assert other["ranked_by"] == "validation accuracy"
+def score(*errors: int, split: Split = "validation", md5: str = "a") -> Score:
+    return Score(split, md5, result(*errors), 0.5, 1.0)
 
 
-def test_a_setting_that_all_trials_share_is_no_column() -> None:
-    assert list(table_of({("[8]", 0): 0.7, ("[16]", 1): 0.9}))[:2] == ["units", "train.seed"]
+def sweep(**scores: Score) -> tuple[list[Trial], Scores]:
+    """Return trials of mlp64, with the units that their names end with."""
+    trials = [Trial(name, (f"models.mlp64.units=[{name[1:]}]", "train.epochs=3")) for name in scores]
+    return trials, {name: {"mlp64": each} for name, each in scores.items()}
 
 
-def test_without_validation_images_trials_are_ranked_by_test_accuracy() -> None:
-    (row,) = leaderboard.summary(table_of({("[8]", 0): None})).to_dict("records")
-    assert (row["ranked_by"], row["mean"]) == ("test accuracy", 0.5)
-    assert pd.isna(row["deviation"])
+def rank(trials: Sequence[Trial], scores: Scores, settings: ComparisonSettings = SETTINGS) -> list[list[Row]]:
+    return leaderboard.rank(trials, scores, settings, Path())
 
 
-def test_tables_and_chart_are_written(tmp_path: Path) -> None:
-    trials = [Trial(str(seed), (f"train.seed={seed}",)) for seed in range(2)]
-    scores = {trial.name: {"cnn": Score(0.9, 0.8, 1.0)} for trial in trials}
-    printed = leaderboard.write(trials, scores, tmp_path / "s")
-    assert "0.9000" in printed
-    assert len((tmp_path / "s/trials.csv").read_text("utf-8").splitlines()) == 3
-    assert len((tmp_path / "s/summary.csv").read_text("utf-8").splitlines()) == 2
+def verdicts(groups: Sequence[Sequence[Row]]) -> list[dict[str, str]]:
+    return [{row.trial.name: row.verdict for row in group} for group in groups]
+
+
+def test_trials_are_ranked_by_their_means_and_compared_with_the_best() -> None:
+    groups = rank(*sweep(n8=score(200, 210), n16=score(40, 44), n32=score(38, 42), n64=score(38, 42)))
+    assert verdicts(groups) == [
+        {"n32": "leader", "n64": "can't be told apart", "n16": "can't be told apart", "n8": "worse"}
+    ]
+
+
+def test_more_comparisons_need_more_evidence() -> None:
+    """n2 is significant by itself, but not after Holm's adjustment for two comparisons, which doubles its p-value."""
+
+    def p_value(other: Score) -> float:
+        return compare({"": (best.result, other.result)})[""].p_value
+
+    best = score(10, 14, 12)
+    n2 = next(other for count in range(14, 50) if 0.025 < p_value(other := score(count, count + 4, count + 2)) < 0.05)
+    assert verdicts(rank(*sweep(n1=best, n2=n2))) == [{"n1": "leader", "n2": "worse"}]
+    assert verdicts(rank(*sweep(n1=best, n2=n2, n3=score(11, 15, 13))))[0]["n2"] == "can't be told apart"
+
+
+def test_only_trials_on_the_same_images_are_compared() -> None:
+    groups = rank(
+        *sweep(
+            n1=score(10, 12, split="test"),
+            n2=score(300, 310, md5="b"),
+            n3=score(200, 210),
+            n4=score(20, 30, split="test"),
+        )
+    )
+    assert [list(group) for group in verdicts(groups)] == [["n3"], ["n2"], ["n1", "n4"]]
+    assert [group[0].verdict for group in groups] == ["leader"] * 3
+    text = leaderboard.text(groups)
+    assert "\nBest on validation: n3 (79.50 ± 0.71 %).\n" in text
+    assert "\nBest on test: n1 " in text
+    assert text.endswith("Trials that are ranked on different images are not compared with each other.")
+
+
+def test_the_margin_and_the_writers_of_the_commit_are_used(tmp_path: Path) -> None:
+    """One person wrote all images that n2 misclassifies and n1 does not: that is evidence of one writer only."""
+    trials, scores = sweep(n1=score(20, 20, 20, split="test"), n2=score(60, 60, 60, split="test"))
+    assert verdicts(rank(trials, scores)) == [{"n1": "leader", "n2": "worse"}]
+    assert verdicts(rank(trials, scores, ComparisonSettings(10, None)))[0]["n2"] == "can't be told apart"
+    lines = [f"0\t0\t{0 if index < 60 else index}\n" for index in range(IMAGES)]
+    (tmp_path / "writers.tsv").write_text("".join(lines), "utf-8")
+    digest = hashlib.sha256((tmp_path / "writers.tsv").read_bytes()).hexdigest()
+    settings = ComparisonSettings(0.1, Writers(source=str(tmp_path / "writers.tsv"), sha256=digest))
+    assert verdicts(rank(trials, scores, settings))[0]["n2"] == "can't be told apart"
+    validation = sweep(n1=score(20, 20, 20), n2=score(60, 60, 60))
+    assert verdicts(rank(*validation, settings))[0]["n2"] == "worse"  # the table is that of the test images
+
+
+def test_the_table_has_a_row_a_trial_and_no_setting_that_all_trials_share() -> None:
+    first, second = leaderboard.table(rank(*sweep(n8=score(200, 210), n16=score(30, 40)))).to_dict("records")
+    assert list(first)[:3] == ["models.mlp64.units", "variant", "trial"]
+    assert "train.epochs" not in first
+    assert (first["models.mlp64.units"], first["trial"], first["verdict"]) == ("[16]", "n16", "leader")
+    assert (first["ranked_by"], first["seeds"]) == ("validation", 2)
+    assert first["mean"] == pytest.approx(0.965)
+    assert first["std"] == pytest.approx(0.005 * 2**0.5)
+    assert (first["test_accuracy"], first["test_loss"]) == (0.5, 1.0)
+    assert pd.isna(first["difference"])
+    assert second["difference"] == pytest.approx(-17)
+    assert second["interval_low"] < -17 < second["interval_high"] < 0
+
+
+def test_a_single_trial_shows_all_its_settings() -> None:
+    table = leaderboard.table(rank(*sweep(n8=score(20, 30))))
+    assert list(table)[:2] == ["models.mlp64.units", "train.epochs"]
+
+
+def test_the_text_names_a_few_of_those_that_cannot_be_told_apart() -> None:
+    text = leaderboard.text(rank(*sweep(**{f"n{number}": score(40 + number, 60) for number in range(9)})))
+    assert text.splitlines()[-1] == (
+        "Best on validation: n0 (95.00 ± 1.41 %). Can't be told apart from it: n1, n2, n3 and 5 more."
+    )
+    assert "All others are worse." in leaderboard.text(rank(*sweep(n1=score(10, 12), n2=score(200, 210))))
+
+
+def test_a_verdict_by_the_images_alone_says_so() -> None:
+    note = "Trials with one seed are compared by the images alone"
+    assert note in leaderboard.text(rank(*sweep(n1=score(10), n2=score(200))))
+    assert note not in leaderboard.text(rank(*sweep(n1=score(10, 12), n2=score(200, 210))))
+
+
+def test_the_text_of_a_large_sweep_shows_the_best_trials() -> None:
+    text = leaderboard.text(rank(*sweep(**{f"n{number}": score(10 + number) for number in range(50)})))
+    lines = text.splitlines()
+    assert lines[1].endswith(" n0")
+    assert lines[40].endswith(" n39")
+    assert lines[41] == "… and 10 more"
+
+
+def test_table_and_chart_are_written(tmp_path: Path) -> None:
+    trials, scores = sweep(n8=score(20), n16=score(30))
+    printed = leaderboard.write(trials, scores, SETTINGS, tmp_path, tmp_path / "s")
+    assert re.search(r" 98\.00 % +leader ", printed)
+    with (tmp_path / "s/trials.csv").open(encoding="utf-8") as file:
+        assert [(row["trial"], row["std"]) for row in csv.DictReader(file)] == [("n8", ""), ("n16", "")]
     assert imread(tmp_path / "s/trials.png").std() > 0
 
 
-def test_the_chart_of_a_large_sweep_shows_the_best_settings(tmp_path: Path) -> None:
-    """The best 40 of 50 settings look like these 40 alone, except for the title."""
-    accuracies: dict[tuple[str, int], float | None] = {
-        (f"[{units}]", seed): units / 100 + seed / 1000 for units, seed in product(range(50), range(2))
-    }
-    best = dict(list(accuracies.items())[20:])
-    for name, shown in (("all", accuracies), ("best", best)):
-        leaderboard.chart(table_of(shown), tmp_path / f"{name}.png")
-    pictures = [imread(tmp_path / f"{name}.png") for name in ("all", "best")]
-    title = 40  # pixels
-    assert (pictures[0][title:] == pictures[1][title:]).all()
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved from now on, which are not written."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(leaderboard, "save", lambda figure, _: figures.append(figure))
+    return figures
+
+
+def test_the_chart_of_a_large_sweep_shows_the_best_trials(drawn: list[Figure]) -> None:
+    leaderboard.chart(rank(*sweep(**{f"n{number}": score(10 + number) for number in range(50)})), Path())
+    (axis,) = drawn[0].axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == [f"units=[{number}]" for number in range(40)]
+    assert drawn[0].get_suptitle() == "Trials of the sweep (the best 40 of 50)"
+
+
+def test_the_chart_shows_every_seed_and_marks_what_is_worse(drawn: list[Figure]) -> None:
+    leaderboard.chart(rank(*sweep(n1=score(10, 12), n2=score(11, 13), n3=score(200, 210))), Path())
+    (axis,) = drawn[0].axes
+    dots, strokes = axis.lines[::2], axis.lines[1::2]
+    values = [np.asarray(line.get_xdata()).tolist() for line in dots]
+    means = [float(np.asarray(line.get_xdata())[0]) for line in strokes]
+    assert values == [[0.99, 0.988], [0.989, 0.987], [0.8, 0.79]]
+    assert means == pytest.approx([0.989, 0.988, 0.795])
+    best, close, worse = (line.get_color() for line in dots)
+    assert best == close != worse
+    legend = {handle.get_label(): handle for handle in drawn[0].legends[0].legend_handles if handle}
+    assert legend["the best, or can't be told apart from it"].get_color() == best  # type: ignore[attr-defined]
+    assert legend["worse"].get_color() == worse  # type: ignore[attr-defined]
+
+
+def test_the_chart_has_a_panel_for_trials_on_other_images(drawn: list[Figure]) -> None:
+    leaderboard.chart(rank(*sweep(n1=score(10, 12, split="test"), n2=score(20, 30), n3=score(10, 12))), Path())
+    assert [axis.get_title(loc="left") for axis in drawn[0].axes] == ["ranked by validation", "ranked by test"]
+    assert [len(axis.lines) / 2 for axis in drawn[0].axes] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("ticks", "labels"),
+    [
+        ([0.8, 0.9, 1.0], ["80 %", "90 %", "100 %"]),
+        ([0.8835, 0.884, 0.8845], ["88.35 %", "88.40 %", "88.45 %"]),
+        ([0.88425, 0.8845], ["88.425 %", "88.450 %"]),
+        ([], []),
+    ],
+)
+def test_the_labels_of_ticks_have_as_many_places_as_they_need(ticks: list[float], labels: list[str]) -> None:
+    assert leaderboard.PercentFormatter().format_ticks(ticks) == labels

@@ -18,33 +18,39 @@ from support import ROOT, call, edit, environment, run, wait_until
 from digits.core.errors import UserError
 from digits.sweep import runner
 
-GRID = ("-S", "models.mlp64.units=[8],[16]", "-S", "train.seed=1")
+GRID = ("-S", "models.mlp64.units=[8],[16]")
 
 
 def test_a_grid_is_the_product_of_its_settings_in_the_syntax_of_dvc() -> None:
-    trials = runner.grid(["train.seed=range(0,3)", "models.mlp64.units=[32],[64,64]", "train.epochs=choice(2)"], "wide")
+    trials = runner.grid(
+        ["preprocess.seed=range(0,3)", "models.mlp64.units=[32],[64,64]", "train.epochs=choice(2)"], "wide"
+    )
     assert [trial.settings for trial in trials] == [
-        (f"train.seed={seed}", f"models.mlp64.units={units}", "train.epochs=2")
+        (f"preprocess.seed={seed}", f"models.mlp64.units={units}", "train.epochs=2")
         for seed in range(3)
         for units in ("[32]", "[64,64]")
     ]
     assert len({trial.name for trial in trials}) == 6
     assert all(re.fullmatch(r"wide-[a-z0-9-]+-[0-9a-f]{10}", trial.name) for trial in trials)
     assert runner.grid(["other.yaml:key=1"], "x")[0].settings == ("other.yaml:key=1",)
+    assert [trial.settings for trial in runner.grid(["train.seeds=[0,1],[2]"], "x")] == [
+        ("train.seeds=[0,1]",),
+        ("train.seeds=[2]",),
+    ]
 
 
 def test_the_name_of_a_trial_depends_on_its_prefix_and_settings_alone() -> None:
-    (one,) = runner.grid(["train.seed=1", "train.epochs=2"], "a")
-    assert one.name in {trial.name for trial in runner.grid(["train.epochs=2,3", "train.seed=0,1,1"], "a")}
-    assert one.name != runner.grid(["train.seed=1", "train.epochs=2"], "b")[0].name
+    (one,) = runner.grid(["preprocess.seed=1", "train.epochs=2"], "a")
+    assert one.name in {trial.name for trial in runner.grid(["train.epochs=2,3", "preprocess.seed=0,1,1"], "a")}
+    assert one.name != runner.grid(["preprocess.seed=1", "train.epochs=2"], "b")[0].name
 
 
 @pytest.mark.parametrize(
     ("overrides", "prefix", "message"),
     [
-        (["train.seed"], "a", "-S train.seed: "),
-        (["train.seed=[1"], "a", r"-S train.seed=\[1: "),
-        (["train.seed=1"], "a/b", "--name is 'a/b': it must "),
+        (["train.epochs"], "a", "-S train.epochs: "),
+        (["train.epochs=[1"], "a", r"-S train.epochs=\[1: "),
+        (["train.epochs=1"], "a/b", "--name is 'a/b': it must "),
     ],
 )
 def test_a_mistake_in_a_grid_is_one_line(overrides: list[str], prefix: str, message: str) -> None:
@@ -61,15 +67,15 @@ def test_a_trial_has_the_threads_of_the_grid_or_of_the_parameters(tmp_path: Path
         return runner._threads(tmp_path, runner.grid(overrides, "a"))
 
     assert threads("train.threads=1,3") == 3
-    assert threads("train.seed=0") == 5
+    assert threads("train.epochs=1") == 5
 
 
 @pytest.fixture(scope="module")
 def baseline(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with data, but without the results of its parameters: one epoch of mlp64 on one thread."""
+    """A repository with data, but without the results of its parameters: one epoch of mlp64 with two seeds."""
     folder = tmp_path_factory.mktemp("sweep") / "baseline"
     shutil.copytree(template, folder, symlinks=True)
-    edit(folder / "params.yaml", variants=["mlp64"], train__epochs=1, train__threads=1)
+    edit(folder / "params.yaml", variants=["mlp64"], train__epochs=1, train__seeds=[0, 1])
     run(folder, "git", "commit", "-qam", "Train for one epoch")
     return folder
 
@@ -79,7 +85,7 @@ def alone(baseline: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The committed results of the trial with 16 units, run by `dvc exp run` in a copy."""
     folder = tmp_path_factory.mktemp("alone") / "repository"
     shutil.copytree(baseline, folder, symlinks=True)
-    run(folder, "dvc", "exp", "run", "-n", "alone", "-S", "models.mlp64.units=[16]", "-S", "train.seed=1")
+    run(folder, "dvc", "exp", "run", "-n", "alone", "-S", "models.mlp64.units=[16]")
     return results(folder, experiments(folder)["alone"])
 
 
@@ -200,14 +206,14 @@ def test_a_cluster_runs_each_trial_once_though_a_worker_dies(submitting: Path, c
     rows = {row["Experiment"]: row for row in shown}
     assert set(remote) < set(rows)
     assert all(0 < float(rows[name]["mlp64.accuracy"]) <= 1 for name in remote)
-    (trial,) = runner.grid(["models.mlp64.units=[16]", "train.seed=1"], "wide")
+    (trial,) = runner.grid(["models.mlp64.units=[16]"], "wide")
     assert results(submitting, remote[trial.name]) == alone
     run(submitting, "dvc", "exp", "apply", trial.name)
     assert (submitting / "models/mlp64/model.keras").is_file()  # the DVC cache has been pulled, too
     run(submitting, "git", "checkout", "-q", ".")
 
     # A larger grid: what has run does not run again, and a trial that fails stops no other.
-    larger = ("-S", "models.mlp64.units=[8],[16],[0],[4]", "-S", "train.seed=1")
+    larger = ("-S", "models.mlp64.units=[8],[16],[0],[4]")
     output = run(submitting, "digits", "sweep", *on_cluster, *larger, "--name", "wide", fails=True)
     assert re.search(r"4 trials on commit \w+; 2 have already run", output)
     assert output.count("params.yaml: models.mlp64.units[0] is 0: it must be ") == 1
@@ -215,7 +221,11 @@ def test_a_cluster_runs_each_trial_once_though_a_worker_dies(submitting: Path, c
     both = experiments(submitting)
     assert len(both) == 3
     assert remote.items() < both.items()
-    assert len((submitting / "sweeps/wide/trials.csv").read_text("utf-8").splitlines()) == 4
+    with (submitting / "sweeps/wide/trials.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert {row["trial"] for row in table} == set(both)
+    assert {(row["ranked_by"], row["seeds"]) for row in table} == {("validation", "2")}
+    assert [row["verdict"] for row in table].index("leader") == 0
     run(submitting, "git", "commit", "-q", "--allow-empty", "-m", "Not pushed")
     output = call(submitting, "sweep", *on_cluster, *GRID, fails=True)
     assert re.fullmatch(r"digits: commit \w+ is on no branch of origin, .*: `git push` it first\n", output)
@@ -251,7 +261,8 @@ def test_an_interrupted_sweep_continues_with_the_same_command(baseline: Path, al
 
     output = run(baseline, "digits", "sweep", *options)
     assert re.search(r"2 trials on commit \w+; 1 have already run", output)
-    assert re.search(r"best so far \d+\.\d\d % on validation: mlp64 of sweep-", output)
+    assert re.search(r"best so far \d+\.\d\d ± \d+\.\d\d % on validation: mlp64 of sweep-", output)
+    assert re.search(r"^Best on validation: sweep-units-\S+ \(", output, re.MULTILINE)
     both = experiments(baseline)
     assert len(both) == 2
     assert first.items() < both.items()
@@ -265,7 +276,7 @@ def test_a_mistake_ends_in_one_line_before_any_trial_runs(
 ) -> None:
     monkeypatch.setattr(runner, "CONNECT_TIMEOUT", "1s")
     for options, message in [
-        (["-S", "train.sed=1,2"], "params.yaml: train.sed=1: Could not override 'train.sed'"),
+        (["-S", "train.seed=1,2"], "params.yaml: train.seed=1: Could not override 'train.seed'"),
         (["-S", "nowhere.yaml:a=1"], "nowhere.yaml: No such file or directory"),
         (
             [*GRID, "--git-remote", "nowhere"],
@@ -281,7 +292,7 @@ def test_a_mistake_ends_in_one_line_before_any_trial_runs(
     *_, last = call(baseline, "sweep", *GRID, *nobody, fails=True).splitlines()
     assert last.startswith("digits: --address tcp://127.0.0.1:1: no Dask scheduler answers there (")
     run(baseline, "git", "remote", "remove", "hub")
-    edit(baseline / "params.yaml", train__seed=3)
+    edit(baseline / "params.yaml", train__epochs=3)
     output = call(baseline, "sweep", *GRID, fails=True)
     assert output == (
         "digits: params.yaml has uncommitted changes: a sweep runs a commit, so commit or stash them first\n"

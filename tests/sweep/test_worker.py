@@ -1,5 +1,6 @@
 """Trials that end badly, on a Dask worker; test_sweep.py runs complete sweeps."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 from support import ROOT, run, wait_until
 
+from digits.modeling import backend
 from digits.sweep import fork_server, worker
 from digits.sweep.trial import Source, Trial
 from digits.versioning.git import git
@@ -57,6 +59,22 @@ def test_a_failed_trial_returns_its_last_lines_and_the_next_trial_runs(client: C
     outcome = outcome_of(client, source)
     assert (outcome.error, outcome.scores) == (None, {})
     assert git(Path(source.url), "rev-parse", "--verify", source.ref(TRIAL))
+
+
+def test_a_stage_of_a_trial_may_use_as_many_cores_as_the_trial_has_threads(client: Client, source: Source) -> None:
+    folder = Path(source.url)
+    edited = (folder / "dvc.yaml").read_text("utf-8").replace("expr ", "test $DIGITS_CORES = 3 && expr ")
+    (folder / "dvc.yaml").write_text(edited, "utf-8")
+    run(folder, "git", "commit", "-qam", "Test the cores")
+    commit = git(folder, "rev-parse", "HEAD").strip()
+    assert outcome_of(client, replace(source, commit=commit, threads=3)).error is None
+
+
+@pytest.mark.parametrize(("limit", "workers"), [("3", 3), ("1", 1), ("", 8), ("0", 8), ("all", 8)])
+def test_a_stage_heeds_that_number_of_cores(monkeypatch: pytest.MonkeyPatch, limit: str, workers: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setenv("DIGITS_CORES", limit)
+    assert backend.available_workers(1) == workers
 
 
 def test_another_source_gets_another_clone(client: Client, source: Source) -> None:

@@ -68,6 +68,13 @@ def pin_threads(threads: int, workers: int = 1) -> None:
 
 
 def available_workers(threads: int) -> int:
-    """Return how many workers, with a number of threads each, the cores that this process may use have room for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many workers, with a number of threads each, the cores have room for that this process may use.
+
+    The environment variable DIGITS_CORES limits the number of cores; without it, they are those of the process.
+    """
+    limit = os.environ.get("DIGITS_CORES", "")
+    if limit.isdecimal() and int(limit):
+        cores = int(limit)
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // threads)

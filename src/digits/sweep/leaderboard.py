@@ -1,135 +1,300 @@
-"""The results of a sweep as tables and a chart: mean, standard deviation and best of each setting over its seeds."""
+"""The results of a sweep, ranked: a table and a chart that say which trials can't be told apart from the best."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import Formatter, MaxNLocator
 
 from digits.core.artifacts import write_csv
-from digits.core.formatting import percent
+from digits.core.formatting import percent, percent_spread, points
+from digits.evaluation import comparison
+from digits.evaluation.comparison import Outcome, Verdict
 from digits.plots import COLORS, STYLE, save
 from digits.sweep.scores import Score
 from digits.sweep.trial import Trial
+from digits.versioning.settings import ComparisonSettings
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from pandas.api.typing import DataFrameGroupBy
+LEADER, CLOSE, WORSE = "leader", "can't be told apart", "worse"
+SHOWN = 40  # rows of the printed table and of the chart, at most
+NAMED = 3  # trials that can't be told apart from the leader, at most
+MAX_PLACES = 6  # of a label
+FIRST, OTHER, NEUTRAL = COLORS[0], COLORS[4], "#555555"  # colours of the chart
+DOT: dict[str, Any] = {"marker": "o", "markersize": 5, "alpha": 0.7}
+STROKE: dict[str, Any] = {"marker": "|", "markersize": 15, "markeredgewidth": 2.5}
 
-SEED = "train.seed"
-RESULTS = ["trial", "ranked_by", "ranked", "test_accuracy", "test_loss"]  # the columns that are no settings
-CHART_ROWS = 40  # at most
+
+@dataclass(frozen=True)
+class Row:
+    """A variant of a trial, and how it compares with the leader.
+
+    Attributes:
+        comparison: With the leader as the base; None for the leader itself.
+    """
+
+    trial: Trial
+    variant: str
+    score: Score
+    comparison: Verdict | None = None
+
+    @property
+    def name(self) -> str:
+        """The variant and the trial."""
+        return f"{self.variant} of {self.trial.name}"
+
+    @property
+    def verdict(self) -> str:
+        """LEADER, CLOSE or WORSE."""
+        if self.comparison is None:
+            return LEADER
+        return WORSE if self.comparison.outcome is Outcome.WORSE else CLOSE
 
 
-def trial_table(trials: Sequence[Trial], scores: Mapping[str, Mapping[str, Score]]) -> pd.DataFrame:
-    """Return a row for each variant of each trial that has scores.
+def rank(
+    trials: Sequence[Trial], scores: Mapping[str, Mapping[str, Score]], settings: ComparisonSettings, root: Path
+) -> list[list[Row]]:
+    """Return the variants of all trials that have scores, the best mean first, and compare each with the best.
+
+    Accuracies on different images are not comparable. Each list that is returned has the rows of the same images and
+    its own leader; those of validation images come first.
 
     Args:
         trials: the trials.
         scores: by trial and variant.
-
-    Returns:
-        The settings in which the trials differ, and the columns variant, trial, ranked_by, ranked (the accuracy that
-        trials are ranked by), test_accuracy and test_loss.
+        settings: how results are compared.
+        root: the folder of dvc.yaml.
     """
-    table = pd.DataFrame(
+    groups: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+    for trial in trials:
+        for variant, score in scores.get(trial.name, {}).items():
+            groups[score.ranked_by, score.images_md5].append(Row(trial, variant, score))
+    ranked = [_compare(rows, settings, root) for rows in groups.values()]
+    return sorted(ranked, key=lambda rows: (rows[0].score.ranked_by == "test", -rows[0].score.accuracy.mean))
+
+
+def _compare(rows: Sequence[Row], settings: ComparisonSettings, root: Path) -> list[Row]:
+    leader, *others = sorted(rows, key=lambda row: -row.score.accuracy.mean)  # stable: the first of equals leads
+    best = leader.score.result
+    # The table of writers is that of the test images.
+    writers = settings.writers(root, len(best.wrong)) if leader.score.ranked_by == "test" else None
+    sides = {row.name: (best, row.score.result) for row in others}
+    verdicts = comparison.compare(sides, margin=settings.margin, writers=writers)
+    return [leader, *(Row(row.trial, row.variant, row.score, verdicts[row.name]) for row in others)]
+
+
+def table(groups: Sequence[Sequence[Row]]) -> pd.DataFrame:
+    """Return a row for each variant of each trial, in the order of `rank`.
+
+    The columns are the settings in which the trials differ, variant, trial, ranked_by, seeds (their number), mean and
+    std (of the accuracy on the images that rank the trial), test_accuracy and test_loss (means), difference,
+    interval_low and interval_high (to the leader, in points, and its 95 % interval), and verdict.
+    """
+    rows = [row for group in groups for row in group]
+    settings = _settings(rows, short=False)
+    return pd.DataFrame(
         {
-            **dict(setting.split("=", 1) for setting in trial.settings),
-            "variant": variant,
-            "trial": trial.name,
-            "ranked_by": f"{score.ranked_by} accuracy",
-            "ranked": score.ranked_accuracy,
-            "test_accuracy": score.accuracy,
-            "test_loss": score.loss,
+            **settings[index],
+            "variant": row.variant,
+            "trial": row.trial.name,
+            "ranked_by": row.score.ranked_by,
+            "seeds": len(row.score.accuracy.values),
+            "mean": row.score.accuracy.mean,
+            "std": row.score.accuracy.std,
+            "test_accuracy": row.score.test_accuracy,
+            "test_loss": row.score.test_loss,
+            "difference": 100 * row.comparison.difference if row.comparison else None,
+            "interval_low": 100 * row.comparison.interval[0] if row.comparison else None,
+            "interval_high": 100 * row.comparison.interval[1] if row.comparison else None,
+            "verdict": row.verdict,
         }
-        for trial in trials
-        for variant, score in scores.get(trial.name, {}).items()
+        for index, row in enumerate(rows)
     )
-    if len(trials) == 1:
-        return table
-    settings = [column for column in table if column not in ["variant", *RESULTS]]
-    return table.drop(columns=[key for key in settings if table[key].nunique(dropna=False) == 1])
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each combination of settings and variant over its seeds, the best mean first.
+def text(groups: Sequence[Sequence[Row]]) -> str:
+    """Return the best rows as a table for people, and a line for each group on its leader."""
+    rows = [row for group in groups for row in group]
+    settings = _settings(rows)
+    shown = pd.DataFrame(
+        {
+            **settings[index],
+            "variant": row.variant,
+            "ranked by": row.score.ranked_by,
+            "seeds": len(row.score.accuracy.values),
+            "accuracy": _accuracy(row),
+            "difference": points(row.comparison.difference) if row.comparison else "",
+            "95 % interval": " to ".join(points(end) for end in row.comparison.interval) if row.comparison else "",
+            "verdict": row.verdict,
+            "test": percent(row.score.test_accuracy),
+            "trial": row.trial.name,
+        }
+        for index, row in enumerate(rows[:SHOWN])
+    )
+    lines = [shown.to_string(index=False)]
+    if len(rows) > SHOWN:
+        lines.append(f"… and {len(rows) - SHOWN} more")
+    several = len({row.variant for row in rows}) > 1
+    lines += [_conclusion(group, several_variants=several) for group in groups]
+    if len(groups) > 1:
+        lines.append("Trials that are ranked on different images are not compared with each other.")
+    if any(row.comparison is not None and row.comparison.images_only for row in rows):
+        lines.append("Trials with one seed are compared by the images alone: other seeds may turn the verdict.")
+    return "\n".join(lines)
+
+
+def chart(groups: Sequence[Sequence[Row]], path: Path) -> None:
+    """Draw each seed as a dot and the mean of each trial as a stroke, the best on top.
 
     Args:
-        table: as `trial_table` returns it.
-
-    Returns:
-        The settings except the seed, and the columns variant, ranked_by, trials (their number), mean, deviation (of the
-        sample; missing for a single trial), best, test_accuracy (mean) and best_trial.
-    """
-    groups = _group_seeds(table)
-    rows = groups.agg(
-        trials=("trial", "size"),
-        mean=("ranked", "mean"),
-        deviation=("ranked", "std"),
-        best=("ranked", "max"),
-        test_accuracy=("test_accuracy", "mean"),
-    )
-    rows["best_trial"] = table.loc[groups["ranked"].idxmax(), "trial"].to_numpy()
-    return rows.reset_index().sort_values("mean", ascending=False, kind="stable", ignore_index=True)
-
-
-def chart(table: pd.DataFrame, path: Path) -> None:
-    """Draw each trial as a dot and the mean of each combination of settings as a stroke, the best on top.
-
-    Args:
-        table: as `trial_table` returns it.
+        groups: as `rank` returns them.
         path: the PNG file.
     """
-    groups = _group_seeds(table)
-    means = groups["ranked"].mean().reset_index().sort_values("ranked", ascending=False, kind="stable")
-    shown = means.head(CHART_ROWS)
-    row_of_group = pd.Series(range(len(shown)), index=shown.index)
+    rows = [row for group in groups for row in group]
+    labels = dict(zip((row.name for row in rows), _labels(rows), strict=True))
+    panels = _first_rows(groups)
+    shown = sum(map(len, panels))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.7, 1.5 + 0.34 * len(shown)), layout="constrained")
-        axis = figure.subplots()
-        # The rows of groups that are not shown are missing, and Matplotlib skips them.
-        axis.plot(table["ranked"], groups.ngroup().map(row_of_group), "o", color=COLORS[0], alpha=0.7, label="trial")
-        axis.plot(shown["ranked"], row_of_group, "|", color=COLORS[1], markersize=14, markeredgewidth=2.5, label="mean")
-        _label_axes(axis, shown)
-        figure.legend(loc="outside lower center", ncols=2)
-        rest = f" (the best {CHART_ROWS} settings of {len(means)})" if len(means) > CHART_ROWS else ""
+        width = max(8.7, 4.7 + 0.08 * max(map(len, labels.values())))
+        figure = Figure(figsize=(width, 1.2 + 0.34 * shown + 0.35 * len(panels)), layout="constrained")
+        grid = figure.subplots(
+            len(panels), sharex=True, squeeze=False, height_ratios=[len(panel) + 0.2 for panel in panels]
+        )
+        axes: list[Axes] = list(grid[:, 0])
+        for axis, panel in zip(axes, panels, strict=True):
+            _draw(axis, panel, [labels[row.name] for row in panel])
+            if len(panels) > 1:
+                axis.set_title(f"ranked by {panel[0].score.ranked_by}", loc="left")
+        axes[-1].set_xlabel("accuracy" if len(panels) > 1 else f"{rows[0].score.ranked_by} accuracy")
+        # Few ticks, so that long labels have room.
+        axes[-1].xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axes[-1].xaxis.set_major_formatter(PercentFormatter())
+        _add_legend(figure, {row.verdict for panel in panels for row in panel})
+        rest = f" (the best {shown} of {len(rows)})" if len(rows) > shown else ""
         figure.suptitle(f"Trials of the sweep{rest}")
         save(figure, path)
 
 
-def write(trials: Sequence[Trial], scores: Mapping[str, Mapping[str, Score]], folder: Path) -> str:
-    """Write `trials.csv`, `summary.csv` and `trials.png` into a folder, and return the summary as text."""
-    table = trial_table(trials, scores)
-    rows = summary(table)
-    write_csv(folder / "trials.csv", table)
-    write_csv(folder / "summary.csv", rows)
-    chart(table, folder / "trials.png")
-    text = rows.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}")
-    return f"{text}\nwritten: {folder}/summary.csv, {folder}/trials.csv, {folder}/trials.png"
+def write(
+    trials: Sequence[Trial],
+    scores: Mapping[str, Mapping[str, Score]],
+    settings: ComparisonSettings,
+    root: Path,
+    folder: Path,
+) -> str:
+    """Write `trials.csv` and `trials.png` into a folder, and return the ranking as text.
+
+    Args:
+        trials: the trials.
+        scores: by trial and variant.
+        settings: how results are compared.
+        root: the folder of dvc.yaml.
+        folder: where to write the files.
+    """
+    groups = rank(trials, scores, settings, root)
+    write_csv(folder / "trials.csv", table(groups))
+    chart(groups, folder / "trials.png")
+    return f"{text(groups)}\nwritten: {folder}/trials.csv, {folder}/trials.png"
 
 
-def _group_seeds(table: pd.DataFrame) -> "DataFrameGroupBy[tuple[Hashable, ...], Literal[True]]":
-    """Group trials that differ only in their seed."""
-    settings = [column for column in table if column not in [SEED, *RESULTS]]
-    return table.groupby([*settings, "ranked_by"], sort=False, dropna=False)
+class PercentFormatter(Formatter):
+    """Labels shares as percentages, with as many decimal places as all ticks of an axis need to be exact."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        del pos
+        return percent(x)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        percents = [100 * value for value in values]
+        exact = (
+            places
+            for places in range(MAX_PLACES)
+            if all(math.isclose(value, round(value, places), abs_tol=10**-MAX_PLACES / 10) for value in percents)
+        )
+        places = next(exact, MAX_PLACES)
+        return [percent(value, places) for value in values]
 
 
-def _label_axes(axis: "Axes", rows: pd.DataFrame) -> None:
-    """Name the settings of each row, and the accuracy that the rows are ranked by."""
-    settings = rows.drop(columns=["ranked_by", "ranked"])
-    if settings["variant"].nunique() == 1:
-        settings = settings.drop(columns="variant")
-    axis.set_yticks(range(len(rows)), [_label(row) for row in settings.to_dict("records")])
+def _settings(rows: Sequence[Row], *, short: bool = True) -> list[dict[str, str]]:
+    """Return the settings of each row in which the trials differ; all settings of a single trial.
+
+    Args:
+        rows: the rows.
+        short: whether to leave out `models.` and, if it is the only one, the variant at the beginning of the keys.
+    """
+    settings = [dict(setting.split("=", 1) for setting in row.trial.settings) for row in rows]
+    variants = {row.variant for row in rows}
+    keys = list(settings[0])
+    if len({row.trial.name for row in rows}) > 1:
+        keys = [key for key in keys if len({each[key] for each in settings}) > 1]
+    names = {key: key for key in keys}
+    if short:
+        only = f"{variants.pop()}." if len(variants) == 1 else ""
+        names = {key: key.removeprefix(f"models.{only}").removeprefix("models.") for key in keys}
+    return [{names[key]: each[key] for key in keys} for each in settings]
+
+
+def _accuracy(row: Row) -> str:
+    return percent_spread(row.score.accuracy.mean, row.score.accuracy.std)
+
+
+def _conclusion(group: Sequence[Row], *, several_variants: bool) -> str:
+    """Return a line that names the leader and the trials that can't be told apart from it."""
+
+    def name(row: Row) -> str:
+        return row.name if several_variants else row.trial.name
+
+    leader, *others = group
+    line = f"Best on {leader.score.ranked_by}: {name(leader)} ({_accuracy(leader)})."
+    close = [name(row) for row in others if row.verdict == CLOSE]
+    if close:
+        more = f" and {len(close) - NAMED} more" if len(close) > NAMED else ""
+        return f"{line} Can't be told apart from it: {', '.join(close[:NAMED])}{more}."
+    return f"{line} All others are worse." if others else line
+
+
+def _first_rows(groups: Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
+    """Return the first rows, in their groups."""
+    first, left = [], SHOWN
+    for group in groups:
+        first.append(group[:left])
+        left -= len(first[-1])
+    return [group for group in first if group]
+
+
+def _draw(axis: Axes, rows: Sequence[Row], labels: Sequence[str]) -> None:
+    """Draw rows from the top of an axis."""
+    for place, row in enumerate(rows):
+        accuracy, color = row.score.accuracy, OTHER if row.verdict == WORSE else FIRST
+        axis.plot(accuracy.values, [place] * len(accuracy.values), linestyle="", color=color, **DOT)
+        axis.plot(accuracy.mean, place, color=color, **STROKE)
+    axis.set_yticks(range(len(rows)), labels)
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set_xlabel(" or ".join(rows["ranked_by"].unique()))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 1, trim=True)))
 
 
-def _label(settings: Mapping[Hashable, Any]) -> str:
-    words = [
-        value if key == "variant" else f"{str(key).removeprefix('models.')}={value}" for key, value in settings.items()
-    ]
-    return ", ".join(words) or "all"
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """Return what distinguishes each row from the others."""
+    several = len({row.variant for row in rows}) > 1
+    labels = []
+    for row, settings in zip(rows, _settings(rows), strict=True):
+        words = [f"{key}={value}" for key, value in settings.items()]
+        labels.append(", ".join([row.variant, *words] if several or not words else words))
+    return labels
+
+
+def _add_legend(figure: Figure, verdicts: set[str]) -> None:
+    """Explain the dots, the strokes, and the colours that occur."""
+    marks = {"a seed": DOT | {"color": NEUTRAL}, "the mean": STROKE | {"color": NEUTRAL}}
+    if verdicts - {WORSE}:
+        marks["the best, or can't be told apart from it"] = DOT | {"color": FIRST}
+    if WORSE in verdicts:
+        marks["worse"] = DOT | {"color": OTHER}
+    handles = [Line2D([], [], linestyle="", label=label, **style) for label, style in marks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

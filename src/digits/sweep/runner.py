@@ -22,13 +22,15 @@ from tqdm import tqdm
 
 from digits.core import params, paths
 from digits.core.errors import UserError
-from digits.core.formatting import percent
+from digits.core.formatting import percent_spread
 from digits.sweep import worker
 from digits.sweep.scores import Score, read_scores
 from digits.sweep.trial import Source, Trial
 from digits.sweep.worker import Outcome
 from digits.versioning.git import git, git_succeeds
 from digits.versioning.repository import open_repository
+from digits.versioning.revisions import Revision
+from digits.versioning.settings import ComparisonSettings, comparison_settings
 
 FOLDER = Path("sweeps")  # for tables and charts; Git ignores it
 CLONES = Path(".dvc/tmp/sweep")  # of local workers: on the file system of the cache, so that DVC can link files
@@ -63,6 +65,7 @@ class Result:
 
     scores: dict[str, dict[str, Score]]  # by trial and variant
     failed: dict[str, str]  # the last lines of the log of each failed trial
+    settings: ComparisonSettings  # of the commit
 
 
 def grid(overrides: Sequence[str], prefix: str) -> tuple[Trial, ...]:
@@ -123,7 +126,8 @@ def run(sweep: Sweep) -> Result:
         failed = _run_trials(sweep, source, missing) if missing else {}
         succeeded = [trial for trial in sweep.trials if trial.name not in failed]
         _pull(sweep, source, succeeded)
-        return Result({trial.name: read_scores(sweep.root, source.ref(trial)) for trial in succeeded}, failed)
+        scores = {trial.name: read_scores(sweep.root, source.ref(trial)) for trial in succeeded}
+        return Result(scores, failed, comparison_settings(Revision(sweep.root, source.commit, source.commit)))
     except KeyboardInterrupt:
         raise UserError(f"interrupted: {RUN_AGAIN}") from None
 
@@ -290,12 +294,11 @@ def _outcome(future: Future, name: str) -> Outcome:
 
 
 class _Progress:
-    """A progress bar in a terminal, otherwise a line for each trial; both show the best trial so far."""
+    """A progress bar in a terminal, otherwise a line for each trial; both show the best trial so far of each split."""
 
     def __init__(self, total: int, missing: int) -> None:
         self.bar = tqdm(total=total, initial=total - missing, desc="sweep", unit="trial", disable=None)
-        self.best_accuracy = -1.0
-        self.best = "no trial has succeeded yet"
+        self.best: dict[str, tuple[str, Score]] = {}  # by split
 
     def __enter__(self) -> Self:
         return self
@@ -306,15 +309,21 @@ class _Progress:
     def update(self, outcome: Outcome) -> None:
         self.bar.update()
         for variant, score in outcome.scores.items():
-            if score.ranked_accuracy > self.best_accuracy:
-                self.best_accuracy = score.ranked_accuracy
-                accuracy = f"{percent(score.ranked_accuracy)} on {score.ranked_by}"
-                self.best = f"best so far {accuracy}: {variant} of {outcome.name}"
-        self.bar.set_postfix_str(self.best)
+            best = self.best.get(score.ranked_by)
+            if best is None or score.accuracy.mean > best[1].accuracy.mean:
+                self.best[score.ranked_by] = f"{variant} of {outcome.name}", score
+        self.bar.set_postfix_str(str(self))
         if outcome.error:
             self.bar.write(f"{outcome.name} failed on {outcome.host}:\n{outcome.error}")
         elif self.bar.disable:
-            print(f"{outcome.name} took {outcome.seconds:.1f} s on {outcome.host}; {self.best}", flush=True)
+            print(f"{outcome.name} took {outcome.seconds:.1f} s on {outcome.host}; {self}", flush=True)
+
+    def __str__(self) -> str:
+        best = (
+            f"{percent_spread(score.accuracy.mean, score.accuracy.std)} on {split}: {name}"
+            for split, (name, score) in self.best.items()
+        )
+        return f"best so far {'; '.join(best)}" if self.best else "no trial has succeeded yet"
 
 
 def _pull(sweep: Sweep, source: Source, trials: Sequence[Trial]) -> None:

@@ -1,31 +1,50 @@
 """The results of a trial, read from the commit of its experiment."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
 
 from digits.core import paths
-from digits.evaluation import curves
+from digits.core.config import parse_fast
+from digits.core.errors import UserError
+from digits.evaluation import comparison, curves
+from digits.evaluation.comparison import Result
+from digits.evaluation.statistics import Spread
+from digits.versioning.repository import LOCK
+from digits.versioning.results import read_results
 from digits.versioning.revisions import Revision
+
+Split = Literal["validation", "test"]
+# The stage that reads the images of a split, and their file.
+SOURCES: dict[Split, tuple[str, Path]] = {"validation": ("train", paths.VALIDATION), "test": ("evaluate", paths.TEST)}
 
 
 @dataclass(frozen=True)
 class Score:
-    """The results of a variant at its last epoch."""
+    """The results of a variant at its last epoch.
 
-    validation_accuracy: float | None  # None: no images were held out
-    accuracy: float  # on the test images
-    loss: float  # on the test images
+    Attributes:
+        ranked_by: The split that ranks the variant: test if no images were held out.
+        images_md5: The MD5 of the file of that split, whose results are comparable only on the same images.
+        result: The errors on that split. It has one byte an image, because workers send scores to the client.
+        test_accuracy: The mean over the seeds.
+        test_loss: Likewise.
+    """
+
+    ranked_by: Split
+    images_md5: str
+    result: Result
+    test_accuracy: float
+    test_loss: float
 
     @property
-    def ranked_by(self) -> str:
-        """The split that variants are ranked by."""
-        return "test" if self.validation_accuracy is None else "validation"
-
-    @property
-    def ranked_accuracy(self) -> float:
-        """The accuracy on that split."""
-        return self.accuracy if self.validation_accuracy is None else self.validation_accuracy
+    def accuracy(self) -> Spread:
+        """The accuracy on the split that ranks the variant, over the seeds."""
+        return self.result.accuracy
 
 
 def read_scores(root: Path, commit: str) -> dict[str, Score]:
@@ -34,12 +53,67 @@ def read_scores(root: Path, commit: str) -> dict[str, Score]:
     Args:
         root: the folder of dvc.yaml.
         commit: the experiment's commit or reference.
+
+    Raises:
+        UserError: a file of the results is missing, was written by another version of this project, or contradicts
+            another one.
     """
     revision = Revision(root, commit, commit)
     summary = json.loads(revision.text(paths.SUMMARY) or "{}")
+    if not summary:
+        return {}
+    dataset = json.loads(revision.text(paths.DATASET_METRICS) or "{}")
+    stages = (parse_fast(revision.text(LOCK) or "") or {}).get("stages", {})
     scores = {}
     for variant, metrics in summary.items():
-        training = revision.text(paths.VariantFiles(variant).training)
-        validation = {} if training is None else curves.read_table(training)["val_accuracy"].dropna().to_dict()
-        scores[variant] = Score(validation.get(metrics["epochs"]), metrics["accuracy"], metrics["loss"])
+        try:
+            scores[variant] = _score(revision, variant, metrics, dataset, stages)
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{commit} has no results of {variant} that this version of digits can read") from None
     return scores
+
+
+def _score(
+    revision: Revision,
+    variant: str,
+    metrics: Mapping[str, float],
+    dataset: Mapping[str, Any],
+    stages: Mapping[str, Any],
+) -> Score:
+    """Return the results of a variant.
+
+    Args:
+        revision: the experiment.
+        variant: the variant.
+        metrics: the variant's values in metrics/summary.json.
+        dataset: the content of metrics/dataset.json.
+        stages: those in dvc.lock.
+
+    Raises:
+        KeyError, TypeError or ValueError: a file is missing, or is not what this version writes.
+    """
+    result = _validation_result(revision, variant, dataset)
+    split: Split = "validation"
+    if result is None:
+        split = "test"
+        read = read_results(revision, variant, dataset["test"]["images"])
+        if read is None:
+            raise ValueError
+        result = read.result
+    stage, file = SOURCES[split]
+    md5 = {dep["path"]: dep["md5"] for dep in stages[f"{stage}@{variant}"]["deps"] if "md5" in dep}
+    small = Result(result.errors, result.wrong.astype(np.uint8))  # params.yaml allows 100 seeds at most
+    return Score(split, md5[file.as_posix()], small, metrics["accuracy"], metrics["loss"])
+
+
+def _validation_result(revision: Revision, variant: str, dataset: Mapping[str, Any]) -> Result | None:
+    """Return the errors on the validation images, or None if no images were held out."""
+    files = paths.VariantFiles(variant)
+    training = curves.read_table(revision.text(files.training) or "")
+    accuracies = training.loc[training["epoch"] == training["epoch"].max(), "val_accuracy"]
+    if accuracies.isna().all():
+        return None
+    images = int(dataset["validation"]["images"])
+    wrong = curves.read_table(revision.text(files.validation_errors) or "")
+    counts = dict(zip(wrong["index"].tolist(), wrong["seeds_wrong"].tolist(), strict=True))
+    return comparison.result([round((1 - accuracy) * images) for accuracy in accuracies], counts, images)

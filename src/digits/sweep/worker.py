@@ -23,6 +23,7 @@ from digits.sweep.scores import Score, read_scores
 from digits.sweep.trial import Source, Trial
 
 NUMPY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one for each BLAS library
+CORES = "DIGITS_CORES"  # how many cores a stage may use: digits.modeling.backend reads it
 LAST_LINES = 20  # of a failed trial's log, in its error
 POLL_SECONDS = 0.5  # between two checks whether a trial has been cancelled
 
@@ -132,9 +133,9 @@ class CloneRunner:
                 time.sleep(0.05)
 
     def _environment(self) -> dict[str, str]:
-        """Return variables with which `python` is the fork server's, and NumPy uses the threads of one trial."""
+        """Return variables with which `python` is the fork server's, and NumPy and stages use one trial's threads."""
         folders = [str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-        threads = dict.fromkeys(NUMPY_THREADS, str(self.source.threads))
+        threads = dict.fromkeys((*NUMPY_THREADS, CORES), str(self.source.threads))
         return os.environ | threads | {"PATH": os.pathsep.join(folders), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
