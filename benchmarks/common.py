@@ -22,7 +22,7 @@ from digits.core.errors import UserError
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 PARAMS = params.load(ROOT / paths.PARAMS)
-THREADS = PARAMS.train.threads
+THREADS = 2  # of every implementation in a comparison; the pipeline has threads of its own for each seed
 
 # The peers have an environment of their own (`make bench`). TensorFlow imports JAX if it is installed, which takes
 # nearly a second and memory. So everything that uses TensorFlow runs in the environment of `make repro`, without JAX.
@@ -95,7 +95,7 @@ class Worker:
     """A process that runs one implementation, so that no two libraries share a process. It is stopped between calls."""
 
     def __init__(self, name: str) -> None:
-        """Start `with_<name>.py` with the number of threads of params.yaml."""
+        """Start `with_<name>.py` with THREADS threads."""
         self.name = name
         self._process = subprocess.Popen(
             [PIPELINE_BIN / "python" if name in USES_TENSORFLOW else sys.executable, BENCHMARKS / f"with_{name}.py"],

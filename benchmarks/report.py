@@ -369,6 +369,46 @@ def accuracy(section: dict[str, Any]) -> AccuracySummary:
 
 
 @dataclass(frozen=True)
+class SideBySideRow:
+    """Seconds of training a variant with all seeds, side by side and one after another.
+
+    Attributes:
+        ratio: of the second to the first.
+    """
+
+    name: str
+    side_by_side: float
+    one_by_one: float
+
+    @property
+    def ratio(self) -> float:
+        return self.one_by_one / self.side_by_side
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsSummary(Summary):
+    """Section seeds; side by side, `workers` runs train at a time, with `threads` threads each."""
+
+    rows: list[SideBySideRow]
+    total: SideBySideRow
+    seeds: int
+    epochs: int
+    workers: int
+    threads: int
+
+
+def seeds(section: dict[str, Any]) -> SeedsSummary:
+    """Summarize section seeds."""
+    rows = [
+        SideBySideRow(f"`{variant}`", run["side_by_side"], sum(run["one_by_one"]))
+        for variant, run in section["variants"].items()
+    ]
+    total = SideBySideRow("all variants", sum(row.side_by_side for row in rows), sum(row.one_by_one for row in rows))
+    numbers = {key: section[key] for key in ("seeds", "epochs", "workers", "threads")}
+    return SeedsSummary(rows=rows, total=total, **numbers)
+
+
+@dataclass(frozen=True)
 class RooflineRow:
     """A variant's training step.
 
@@ -437,8 +477,9 @@ class StageRow:
         compiling: the compilation of TensorFlow functions.
         work: the rest.
         seconds: all of it.
-        training: the epochs and their validation, including compilation.
+        training: from the first epoch to the last validation, including compilation.
         peak: GiB.
+        cpu: the share of the cores that were busy during `training`; None if it was not measured.
     """
 
     stage: str
@@ -448,6 +489,7 @@ class StageRow:
     seconds: float
     training: float
     peak: float
+    cpu: float | None = None
 
     @classmethod
     def of(cls, stage: dict[str, Any]) -> "StageRow":
@@ -458,7 +500,9 @@ class StageRow:
     def total(cls, rows: Sequence["StageRow"]) -> "StageRow":
         keys = ("startup", "compiling", "work", "seconds", "training")
         sums = {key: sum(getattr(row, key) for row in rows) for key in keys}
-        return cls(stage="all stages", peak=max((row.peak for row in rows), default=0.0), **sums)
+        trained = [(row.training, row.cpu) for row in rows if row.cpu is not None]
+        busy = sum(training * cpu for training, cpu in trained) / sums["training"] if trained else None
+        return cls(stage="all stages", peak=max((row.peak for row in rows), default=0.0), cpu=busy, **sums)
 
 
 @dataclass(frozen=True)
@@ -565,6 +609,7 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], Summary]] = {
     "checkpoints": checkpoints,
     "time_to_accuracy": time_to_accuracy,
     "accuracy": accuracy,
+    "seeds": seeds,
     "roofline": roofline,
     "pipeline": pipeline,
     "scaling": scaling,

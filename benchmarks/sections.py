@@ -6,6 +6,7 @@ ratio.
 
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import BENCHMARKS, PARAMS, PIPELINE_BIN, ROOT, start_workers
+from common import BENCHMARKS, PARAMS, PIPELINE_BIN, ROOT, THREADS, start_workers
 from peers import PEERS
 
 from digits.core.errors import UserError
@@ -37,6 +38,7 @@ class Extent:
     keras_seeds: int = 3  # the first of `seeds`: a run of Keras's example takes minutes
     max_epochs: int = 15  # to the target accuracy, as in Keras's documentation
     accuracy_epochs: tuple[tuple[str, int], ...] = (("cnn", 30), ("cnn-large", 30))
+    side_by_side_epochs: int = 30  # section seeds
     roofline_epochs: int = 6
     pipeline_epochs: int | None = None  # None: `epochs` in params.yaml
     experiment_epochs: int = 6
@@ -54,6 +56,7 @@ SHORT = Extent(
     seeds=(0,),
     max_epochs=1,
     accuracy_epochs=(("cnn", 2), ("cnn-large", 1)),
+    side_by_side_epochs=1,
     roofline_epochs=2,
     pipeline_epochs=2,
     experiment_epochs=3,
@@ -125,6 +128,41 @@ def accuracy(extent: Extent, log: Log) -> dict[str, Any]:
     return {"runs": runs}
 
 
+def seeds(extent: Extent, log: Log) -> dict[str, Any]:
+    """Return the seconds of training with all seeds of params.yaml, by variant: side by side, and one after another.
+
+    Side by side is how stage train does it. One after another, each run has the threads of the other comparisons.
+    """
+    chosen = list(PARAMS.train.seeds)
+    variants = {}
+    for variant in PARAMS.variants:
+        arguments = {"variant": variant, "epochs": extent.side_by_side_epochs}
+        one_by_one = []
+        with start_workers("digits") as workers:
+            for index, seed in enumerate(chosen):
+                if index == len(chosen) // 2:  # in the middle, so that a slow spell of the machine affects both
+                    with start_workers("digits") as others:
+                        together = others["digits"].ask(
+                            "train_seeds", seeds=chosen, threads=PARAMS.train.threads, **arguments
+                        )
+                one_by_one.append(workers["digits"].ask("train_seeds", seeds=[seed], threads=THREADS, **arguments))
+        variants[variant] = {
+            "side_by_side": together["seconds"],
+            "one_by_one": [answer["seconds"] for answer in one_by_one],
+        }
+        log(
+            f"{variant}: {together['seconds']:.1f} s side by side, "
+            f"{sum(variants[variant]['one_by_one']):.1f} s one after another"
+        )
+    return {
+        "seeds": len(chosen),
+        "epochs": extent.side_by_side_epochs,
+        "workers": together["workers"],
+        "threads": PARAMS.train.threads,
+        "variants": variants,
+    }
+
+
 def roofline(extent: Extent, log: Log) -> dict[str, Any]:
     """Return the seconds, operations and bytes of a training step, by variant, and the limits of the machine."""
     with start_workers("digits", "numpy") as workers:
@@ -144,13 +182,15 @@ def pipeline(extent: Extent, log: Log) -> dict[str, Any]:
         clone = TimedClone(Path(folder), log)
         clone.warm_up()
         epochs = extent.pipeline_epochs
-        full = clone.dvc(*(["repro"] if epochs is None else _experiment(epochs)))
+        full = clone.dvc(*(["repro"] if epochs is None else ["exp", "run", *_settings(f"train.epochs={epochs}")]))
         idle = [clone.dvc("repro") for _ in range(IDLE_RUNS)]
-        return {"full": full, "idle": idle, "experiment": clone.dvc(*_experiment(extent.experiment_epochs))}
+        settings = _settings(f"train.epochs={extent.experiment_epochs}", "train.seeds=[0]")
+        return {"full": full, "idle": idle, "experiment": clone.dvc("exp", "run", *settings)}
 
 
-def _experiment(epochs: int) -> list[str]:
-    return ["exp", "run", "-S", f"train.epochs={epochs}"]
+def _settings(*settings: str) -> list[str]:
+    """Return settings as arguments of `dvc exp run`."""
+    return [word for setting in settings for word in ("-S", setting)]
 
 
 class TimedClone:
@@ -182,7 +222,7 @@ class TimedClone:
         _run([str(PIPELINE_BIN / "dvc"), *words], self._clone, self._environment)
         seconds = time.perf_counter() - start
         stages = [json.loads(line) for line in self._stages.read_text("utf-8").splitlines()]
-        command = " ".join(["dvc", *words])
+        command = shlex.join(["dvc", *words])
         self._log(f"{command}: {seconds:.1f} s, {len(stages)} stages")
         return {"command": command, "seconds": seconds, "stages": stages}
 
@@ -220,6 +260,7 @@ SECTIONS: dict[str, Callable[[Extent, Log], dict[str, Any]]] = {
     "checkpoints": checkpoints,
     "time_to_accuracy": time_to_accuracy,
     "accuracy": accuracy,
+    "seeds": seeds,
     "roofline": roofline,
     "pipeline": pipeline,
     "scaling": scaling,

@@ -6,20 +6,24 @@ While the pipeline is measured, this script stands in for `python`. It appends a
 seconds:
 
     startup     from the start of the process to the stage's `run`: the interpreter and the imports
-    compiling   the first call of the epoch function and of each logits function, minus the median of its later calls
-    training    stage train only: the epochs and the validation after each, including compilation
+    compiling   the first call of an epoch function and of a logits function, minus the median of its later calls; of
+                functions that workers call at the same time, the longest
+    training    stage train only: from the first call of an epoch function to the last result, including compilation and
+                the validation after each epoch
+    cpu         the share of the cores that this process keeps busy during `training`; null without it
     seconds     from the start of the process to the end of `run`
     peak        the peak memory, in bytes
 """
 
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from memory import peak_bytes
@@ -28,11 +32,22 @@ EPOCH_FACTORY = ("digits.modeling.training", "compile_epoch")
 LOGITS_FACTORY = ("digits.modeling.networks", "compile_logits")
 
 
+class Moment(NamedTuple):
+    """A time, in seconds: the wall time, and the processor time of all threads of this process."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> "Moment":
+        return cls(time.perf_counter(), time.process_time())
+
+
 class CallTimer:
-    """Durations of the calls of functions, in seconds, with a list for each function."""
+    """The calls of functions, each from one moment to another, with a list for each function."""
 
     def __init__(self) -> None:
-        self.durations: list[list[float]] = []
+        self.calls: list[list[tuple[Moment, Moment]]] = []
 
     def wrap_factory(self, module: str, name: str) -> None:
         """Make a factory in a module return timed functions, if the module is imported."""
@@ -41,26 +56,47 @@ class CallTimer:
             setattr(loaded, name, lambda *args, **kwargs: self._timed(factory(*args, **kwargs)))
 
     def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        durations: list[float] = []
-        self.durations.append(durations)
+        calls: list[tuple[Moment, Moment]] = []
+        self.calls.append(calls)
 
         def timed(*args: Any) -> Any:
-            start = time.perf_counter()
+            start = Moment.now()
             result = function(*args)
             for value in result if isinstance(result, tuple) else ():
                 value.numpy()  # waits for the tensor to be computed
-            durations.append(time.perf_counter() - start)
+            calls.append((start, Moment.now()))
             return result
 
         return timed
 
     @property
-    def total(self) -> float:
-        return sum(sum(durations) for durations in self.durations)
-
-    @property
     def compilation(self) -> float:
-        return sum(compilation_time(durations) for durations in self.durations if durations)
+        """The time of compilation; each worker has a function of its own, and they compile at the same time."""
+        return max(
+            (compilation_time([end.wall - start.wall for start, end in calls]) for calls in self.calls), default=0.0
+        )
+
+
+def training_time(epochs: CallTimer, logits: CallTimer, cores: int) -> tuple[float, float | None]:
+    """Return the seconds from the first epoch to the last result, and the share of the cores that were busy meanwhile.
+
+    Args:
+        epochs: the calls of the epoch functions; without any, there is no training.
+        logits: the calls of the functions that validate.
+        cores: those that the process may use.
+    """
+    starts = [start for calls in epochs.calls for start, _ in calls]
+    if not starts:
+        return 0.0, None
+    ends = [end for timer in (epochs, logits) for calls in timer.calls for _, end in calls]
+    first, last = min(starts), max(ends)
+    seconds = last.wall - first.wall
+    return seconds, (last.cpu - first.cpu) / seconds / cores
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compilation_time(durations: list[float]) -> float:
@@ -94,11 +130,13 @@ def main(log: Path, stage: str, variant: list[str]) -> None:
         try:
             run(*args, **kwargs)
         finally:
+            training, cpu = training_time(epochs, logits, available_cores())
             line = {
                 "stage": "@".join([stage, *variant]),
                 "startup": run_start - start,
                 "compiling": epochs.compilation + logits.compilation,
-                "training": epochs.total + logits.total if epochs.durations else 0.0,
+                "training": training,
+                "cpu": cpu,
                 "seconds": time.time() - start,
                 "peak": peak_bytes(),
             }

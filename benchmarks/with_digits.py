@@ -1,39 +1,74 @@
-"""This repository: `modeling.training.train`, called as stage train calls it."""
+"""This repository: `modeling.training.train`, called as stage train calls it, mostly with one seed."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from common import PARAMS, THREADS, load, load_enlarged, serve, timed
 from memory import peak_bytes
 
+from digits.core.params import ModelSettings
 from digits.modeling import losses, networks, training
-from digits.modeling.backend import pin_threads
+from digits.modeling.backend import available_workers, pin_threads
 
 pin_threads(THREADS)
-ENDLESS = 10_000  # epochs: more than any measurement asks for
 
 
 class Epochs:
-    """A run of mlp128 on the 60,000 training images; each call trains one more epoch."""
+    """A run of mlp128 on the 60,000 training images; each call trains one more epoch.
+
+    It calls the compiled function itself: `training.train` would go on training while other libraries are measured.
+    """
 
     def __init__(self) -> None:
+        self._settings = PARAMS.model("mlp128")
+        self._data = load("train", "validation")
+        self._count = len(self._data[1])
         self._model: Any = None
-        self._run: Iterator[training.EpochResult] | None = None
+        self._run: Any = None
+        self._epoch = 0
 
     def epoch(self) -> dict[str, float]:
+        seconds, accuracy = timed(self._train)
+        return {"seconds": seconds, "accuracy": accuracy}
+
+    def _train(self) -> float:
         if self._run is None:
-            settings = PARAMS.model("mlp128")
-            data = load("train", "validation")
-            self._model = networks.build(settings, seed=0)
-            self._run = training.train(self._model, settings, data, None, epochs=ENDLESS, seed=PARAMS.train.seed)
-        seconds, result = timed(self._run.__next__)
-        return {"seconds": seconds, "accuracy": result.accuracy}
+            self._model = networks.build(self._settings, seed=0)
+            optimizer = training.make_optimizer(self._settings, -(-self._count // self._settings.batch_size))
+            optimizer.build(self._model.trainable_variables)
+            dataset = training.Dataset(self._settings, *self._data)
+            self._run = training.compile_epoch(networks.to_logits(self._model), optimizer, self._settings, dataset)
+        self._epoch += 1
+        _, accuracy = self._run(*training.epoch_inputs(self._settings, 0, self._epoch, self._count))
+        return float(accuracy)  # waits for the result
 
     def test(self) -> float:
         images, labels = load("test")
         return losses.accuracy(networks.compile_logits(self._model)(images), labels)
+
+
+def run(
+    settings: ModelSettings, data: Any, validation: Any, *, epochs: int, seed: int
+) -> Iterator[tuple[float, training.EpochResult]]:
+    """Train with one seed, and yield the seconds since the start and the result after each epoch.
+
+    Training goes on meanwhile: whatever the caller computes between two epochs takes time from it.
+    """
+    start = time.perf_counter()
+    for result in training.train(settings, data, validation, epochs=epochs, seeds=[seed], workers=1):
+        yield time.perf_counter() - start, result
+
+
+def load_variant(settings: ModelSettings) -> tuple[Any, Any]:
+    """Return the images and labels that a variant is trained on, and those held out, or None."""
+    return (load("train"), load("validation")) if settings.validation else (load("train", "validation"), None)
+
+
+def differences(times: Sequence[float]) -> list[float]:
+    """Return the time of each epoch, from the times at which the epochs ended."""
+    return [end - start for start, end in zip([0.0, *times], times, strict=False)]
 
 
 def checkpoints(epochs: int) -> float:
@@ -41,40 +76,63 @@ def checkpoints(epochs: int) -> float:
     data, (images, labels) = load("train", "validation"), load("test")
     settings = PARAMS.model("mlp128")
 
-    def run() -> None:
+    def train_and_test() -> None:
         model = networks.build(settings, seed=0)
         predict = networks.compile_logits(model)
-        for _ in training.train(model, settings, data, None, epochs=epochs, seed=0):
+        for _, result in run(settings, data, None, epochs=epochs, seed=0):
+            networks.set_weights(model, result.weights)
             logits = predict(images)
             losses.cross_entropy(logits, labels)
             losses.accuracy(logits, labels)
 
-    return timed(run)[0]
+    return timed(train_and_test)[0]
 
 
 def train_to(accuracy: float, max_epochs: int, seed: int, variant: str = "cnn") -> dict[str, Any]:
-    """Train a variant until its test accuracy reaches `accuracy`, or for `max_epochs` epochs.
+    """Train a variant for `max_epochs` epochs, and return the run until its test accuracy reaches `accuracy`.
+
+    The tests come after the whole run, because they would slow down the training that goes on meanwhile.
 
     Returns:
         By epoch: `seconds` of training so far, which include compilation and exclude testing, and `accuracies` on the
         test images. `parameters` is the number of the variant's parameters.
     """
     settings = PARAMS.model(variant)
-    data = load("train") if settings.validation else load("train", "validation")
-    held_out = load("validation") if settings.validation else None
+    data, held_out = load_variant(settings)
+    epochs = [
+        (elapsed, result.weights) for elapsed, result in run(settings, data, held_out, epochs=max_epochs, seed=seed)
+    ]
     images, labels = load("test")
-
-    seconds, accuracies, spent = [], [], 0.0
-    start = time.perf_counter()
     model = networks.build(settings, seed)
-    for _ in training.train(model, settings, data, held_out, epochs=max_epochs, seed=seed):
-        spent += time.perf_counter() - start
-        seconds.append(spent)
-        accuracies.append(losses.accuracy(networks.compile_logits(model)(images), labels))
+    predict = networks.compile_logits(model)
+    seconds, accuracies = [], []
+    for elapsed, weights in epochs:
+        networks.set_weights(model, weights)
+        seconds.append(elapsed)
+        accuracies.append(losses.accuracy(predict(images), labels))
         if accuracies[-1] >= accuracy:
             break
-        start = time.perf_counter()
     return {"seconds": seconds, "accuracies": accuracies, "parameters": model.count_params()}
+
+
+def train_seeds(variant: str, seeds: list[int], epochs: int, threads: int) -> dict[str, float]:
+    """Train a variant with several seeds, as many at a time as the cores have room for.
+
+    A process can be asked for one number of threads only, before it has computed anything.
+
+    Returns:
+        `seconds` of training, including compilation and validation, and the number of `workers`.
+    """
+    workers = min(available_workers(threads), len(seeds))
+    pin_threads(threads, workers)
+    settings = PARAMS.model(variant)
+    data, held_out = load_variant(settings)
+
+    def train() -> None:
+        for _ in training.train(settings, data, held_out, epochs=epochs, seeds=seeds, workers=workers):
+            pass
+
+    return {"seconds": timed(train)[0], "workers": workers}
 
 
 def scale(images: int, units: int, epochs: int) -> dict[str, Any]:
@@ -84,13 +142,8 @@ def scale(images: int, units: int, epochs: int) -> dict[str, Any]:
         `seconds` of each epoch, the first of which includes building and compiling, and `peak` memory in bytes.
     """
     settings = PARAMS.model("mlp128").model_copy(update={"units": [units]})
-    data, seconds = load_enlarged(images), []
-    start = time.perf_counter()
-    model = networks.build(settings, seed=0)
-    for _ in training.train(model, settings, data, None, epochs=epochs, seed=0):
-        seconds.append(time.perf_counter() - start)
-        start = time.perf_counter()
-    return {"seconds": seconds, "peak": peak_bytes()}
+    times = [elapsed for elapsed, _ in run(settings, load_enlarged(images), None, epochs=epochs, seed=0)]
+    return {"seconds": differences(times), "peak": peak_bytes()}
 
 
 def step(variant: str, epochs: int) -> dict[str, Any]:
@@ -104,18 +157,19 @@ def step(variant: str, epochs: int) -> dict[str, Any]:
         and read once, in float32.
     """
     settings = PARAMS.model(variant)
-    images, labels = load("train") if settings.validation else load("train", "validation")
-    model = networks.build(settings, seed=0)
-    results = training.train(model, settings, (images, labels), None, epochs=epochs, seed=0)
-    steps = -(-len(labels) // settings.batch_size)
-    seconds = [timed(results.__next__)[0] / steps for _ in range(epochs)]
+    data, _ = load_variant(settings)
+    times = []
+    for elapsed, result in run(settings, data, None, epochs=epochs, seed=0):
+        times.append(elapsed)
+        optimizer_floats = sum(values.size for values in result.optimizer)
+    steps = -(-len(data[1]) // settings.batch_size)
 
+    model = networks.build(settings, seed=0)
     layers = [layer for layer in model.layers if layer.weights]
     products = [layer.kernel.numpy().size * math.prod(layer.output.shape[1:-1]) for layer in layers]
-    optimizer_floats = sum(variable.numpy().size for variable in model.optimizer.variables)
     weights = model.count_params()
     return {
-        "seconds": seconds,
+        "seconds": [seconds / steps for seconds in differences(times)],
         "batch": settings.batch_size,
         "operations": 2 * settings.batch_size * (3 * sum(products) - products[0]),
         "bytes": 4 * (2 * (weights + optimizer_floats) + 2 * weights),
@@ -130,6 +184,7 @@ if __name__ == "__main__":
             "test": epochs.test,
             "checkpoints": checkpoints,
             "train_to": train_to,
+            "train_seeds": train_seeds,
             "step": step,
             "scale": scale,
         }

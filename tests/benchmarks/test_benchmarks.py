@@ -1,5 +1,6 @@
 """The benchmarks: the page made from the results, and the timing of stages and workers. Nothing is measured here."""
 
+import contextlib
 import copy
 import importlib.util
 import json
@@ -18,11 +19,13 @@ import sections
 import stage_timer
 from peers import PEERS
 from report import Check, Line, Spread
-from support import ROOT, run
+from stage_timer import CallTimer, Moment
+from support import ROOT, committed_params, run
 
 from digits.core.errors import UserError
 
 FOLDER = ROOT / "benchmarks"
+EXPERIMENT = "dvc exp run -S train.epochs=6 -S 'train.seeds=[0]'"
 PROVENANCE: dict[str, Any] = {
     "commit": "0123456789",
     "date": "2025-01-02",
@@ -76,6 +79,17 @@ RESULTS: dict[str, Any] = {
         ],
         "provenance": PROVENANCE,
     },
+    "seeds": {
+        "seeds": 5,
+        "epochs": 30,
+        "workers": 2,
+        "threads": 1,
+        "variants": {
+            "softmax": {"side_by_side": 20.0, "one_by_one": [6.0, 6.0, 6.0, 6.0, 6.0]},
+            "cnn": {"side_by_side": 100.0, "one_by_one": [42.0, 42.0, 42.0, 42.0, 42.0]},
+        },
+        "provenance": PROVENANCE,
+    },
     "roofline": {
         "steps": {"mlp64": {"seconds": [9.0, 0.002, 0.004], "batch": 32, "operations": 3e8, "bytes": 2e6}},
         "limits": {"operations": 2e11, "bytes": 1e10},
@@ -84,21 +98,39 @@ RESULTS: dict[str, Any] = {
     "pipeline": {
         "full": {
             "command": "dvc repro",
-            "seconds": 100.0,
+            "seconds": 120.0,
             "stages": [
-                {"stage": "download", "startup": 1.0, "compiling": 0.0, "training": 0.0, "seconds": 5.0, "peak": 2**28},
+                {
+                    "stage": "download",
+                    "startup": 1.0,
+                    "compiling": 0.0,
+                    "training": 0.0,
+                    "cpu": None,
+                    "seconds": 5.0,
+                    "peak": 2**28,
+                },
+                {
+                    "stage": "train@mlp64",
+                    "startup": 3.0,
+                    "compiling": 2.0,
+                    "training": 20.0,
+                    "cpu": 0.6,
+                    "seconds": 25.0,
+                    "peak": 2**30,
+                },
                 {
                     "stage": "train@cnn",
                     "startup": 3.0,
                     "compiling": 2.0,
-                    "training": 60,
+                    "training": 60.0,
+                    "cpu": 0.8,
                     "seconds": 70.0,
                     "peak": 2**31,
                 },
             ],
         },
         "idle": [{"seconds": 2.0}, {"seconds": 3.0}, {"seconds": 2.5}],
-        "experiment": {"command": "dvc exp run -S train.epochs=6", "seconds": 61.0, "stages": []},
+        "experiment": {"command": EXPERIMENT, "seconds": 61.0, "stages": []},
         "provenance": PROVENANCE,
     },
     "scaling": {
@@ -119,7 +151,7 @@ def cells(page: str, first: str) -> list[str]:
 def test_the_committed_page_is_rendered_from_the_committed_results() -> None:
     results = json.loads((FOLDER / "results.json").read_text("utf-8"))
     assert report.render(results, FOLDER) == (FOLDER / "results.md").read_text("utf-8")
-    assert list(results) == list(sections.SECTIONS)
+    assert list(results) == [name for name in sections.SECTIONS if name in results]
 
 
 def test_the_page_compares_each_target_with_the_measurement() -> None:
@@ -131,10 +163,10 @@ def test_the_page_compares_each_target_with_the_measurement() -> None:
     assert cells(page, "`cnn`: mean test accuracy over 3 seeds")[1:] == ["at least 99.3 %", "99.32 %", "yes"]
     assert cells(page, "`cnn-large`: mean test accuracy over 3 seeds")[1:] == ["at least 99.6 %", "99.32 %", "**no**"]
     assert cells(page, "`cnn-large`: training time")[2:] == ["601 s", "**no**"]
-    assert cells(page, "`dvc repro` in a fresh clone: time")[1:] == ["at most 110 s", "100 s", "yes"]
+    assert cells(page, "`dvc repro` in a fresh clone: time")[1:] == ["at most 110 s", "120 s", "**no**"]
     assert cells(page, "`dvc repro` in a fresh clone: beyond training")[1:] == ["at most 35 s", "40.0 s", "**no**"]
-    assert cells(page, "`dvc exp run -S train.epochs=6`: time")[2:] == ["61.0 s", "**no**"]
-    assert cells(page, "`dvc exp run -S train.epochs=6`: beyond training")[1:] == ["at most 35 s", "61.0 s", "**no**"]
+    assert cells(page, f"`{EXPERIMENT}`: time")[2:] == ["61.0 s", "**no**"]
+    assert cells(page, f"`{EXPERIMENT}`: beyond training")[1:] == ["at most 35 s", "61.0 s", "**no**"]
     assert cells(page, "`dvc repro` with nothing to do: time")[2:] == ["2.50 s (2.00 to 3.00)", "**no**"]
     assert cells(page, "any stage: peak memory")[2:] == ["2.00 GiB", "**no**"]
 
@@ -144,9 +176,51 @@ def test_the_page_has_the_measurements_of_each_section() -> None:
     assert cells(page, "`cnn-large`")[1:] == ["80,202", "2", "99.32 %", "0.03 %", "99.29 %, 99.32 %, 99.35 %", "601"]
     # 3e8 of 2e11 operations per second take 1.5 ms, 2e6 of 1e10 bytes 0.2 ms; the first epoch compiles
     assert cells(page, "`mlp64`")[1:] == ["32", "300", "1.50", "2.00", "0.200", "3.00 (2.00 to 4.00)", "50.00 %"]
-    assert cells(page, "all stages")[1:] == ["4.00", "2.00", "69.0", "75.0", "60.0", "2.00"]
-    assert cells(page, "DVC, outside the stages")[4] == "25.0"
+    assert cells(page, "`download`")[1:] == ["1.00", "–", "4.00", "5.00", "–", "–", "0.250"]
+    assert cells(page, "`train@cnn`")[5:] == ["60.0", "80.00 %", "2.00"]
+    # 60 % of the cores for 20 s, and 80 % for 60 s
+    assert cells(page, "all stages")[1:] == ["7.00", "4.00", "89.0", "100", "80.0", "75.00 %", "2.00"]
+    assert cells(page, "DVC, outside the stages")[4] == "20.0"
     assert "A short run" not in page
+
+
+def test_seeds_side_by_side_are_compared_with_one_after_another() -> None:
+    page = report.render({"seeds": RESULTS["seeds"]}, FOLDER)
+    assert "with 5 seeds for 30 epochs" in page
+    assert "2 at a time with 1 thread each" in page
+    assert cells(page, "`softmax`")[1:] == ["20.0", "30.0", "1.50×"]
+    assert cells(page, "`cnn`")[1:] == ["100", "210", "2.10×"]
+    assert cells(page, "all variants")[1:] == ["120", "240", "2.00×"]
+
+
+def test_seeds_side_by_side_are_measured_in_a_process_of_their_own_between_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, dict[str, Any]]] = []
+
+    class FakeWorker:
+        def ask(self, call: str, **arguments: Any) -> dict[str, Any]:
+            asked.append((id(self), {"call": call, **arguments}))
+            return {"seconds": float(len(arguments["seeds"])), "workers": 2}
+
+    monkeypatch.setattr(sections, "start_workers", lambda name: contextlib.nullcontext({name: FakeWorker()}))
+    monkeypatch.setattr(sections, "PARAMS", committed_params().model_copy(update={"variants": ["cnn"]}))
+    section = sections.seeds(sections.SHORT, lambda _: None)
+    assert section["variants"] == {"cnn": {"side_by_side": 5.0, "one_by_one": [1.0] * 5}}
+    assert [arguments["seeds"] for _, arguments in asked] == [[0], [1], [0, 1, 2, 3, 4], [2], [3], [4]]
+    assert [arguments["threads"] for _, arguments in asked] == [2, 2, 1, 2, 2, 2]
+    assert {arguments["epochs"] for _, arguments in asked} == {1}
+    together = asked.pop(2)[0]
+    assert len({worker for worker, _ in asked} - {together}) == 1
+
+
+def test_a_pipeline_measured_before_the_busy_cores_were_has_a_dash_for_them() -> None:
+    pipeline = copy.deepcopy(RESULTS["pipeline"])
+    for stage in pipeline["full"]["stages"]:
+        del stage["cpu"]
+    page = report.render({"pipeline": pipeline}, FOLDER)
+    assert cells(page, "`train@cnn`")[5:] == ["60.0", "–", "2.00"]
+    assert cells(page, "all stages")[5:] == ["80.0", "–", "2.00"]
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_header() -> None:
@@ -183,13 +257,13 @@ def test_each_section_names_the_commit_it_was_measured_at() -> None:
     section = RESULTS["checkpoints"] | {"provenance": PROVENANCE | {"commit": "fedcba9876"}}
     page = report.render(RESULTS | {"checkpoints": section}, FOLDER)
     commits = re.findall(r"Measured at commit `(\w+)`", page)
-    assert commits == ["0123456789", "fedcba9876", *["0123456789"] * 5]
+    assert commits == ["0123456789", "fedcba9876", *["0123456789"] * 6]
 
 
 def test_each_machine_has_a_row_with_its_sections() -> None:
     other = PROVENANCE | {"machine": PROVENANCE["machine"] | {"processor": "Another one"}}
     page = report.render(RESULTS | {"checkpoints": RESULTS["checkpoints"] | {"provenance": other}}, FOLDER)
-    rest = "`epoch`, `time_to_accuracy`, `accuracy`, `roofline`, `pipeline`, `scaling`"
+    rest = "`epoch`, `time_to_accuracy`, `accuracy`, `seeds`, `roofline`, `pipeline`, `scaling`"
     assert cells(page, rest)[1] == "A processor"
     assert cells(page, "`checkpoints`")[1] == "Another one"
 
@@ -253,13 +327,36 @@ def test_the_factories_that_the_timer_wraps_exist(module: str, function: str) ->
 
 def test_functions_from_a_wrapped_factory_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "factory", lambda offset: lambda value: value + offset, raising=False)
-    timer = stage_timer.CallTimer()
+    timer = CallTimer()
     timer.wrap_factory("common", "factory")
     timer.wrap_factory("not_imported", "factory")
+    before = Moment.now()
     add_one, add_two = (common.factory(offset) for offset in (1, 2))  # type: ignore[attr-defined]
-    assert (add_one(1), add_one(2), add_two(1)) == (2, 3, 3)
-    assert [len(durations) for durations in timer.durations] == [2, 1]
-    assert timer.total == pytest.approx(sum(map(sum, timer.durations)))
+    assert (add_one(1), add_two(1), add_one(2)) == (2, 3, 3)
+    assert [len(calls) for calls in timer.calls] == [2, 1]
+    (first, last), (only,) = timer.calls
+    moments = [before, *first, *only, *last, Moment.now()]
+    assert moments == sorted(moments)
+
+
+def timer_of(*functions: list[tuple[float, float]]) -> CallTimer:
+    """Return a timer with calls from one wall time to another, while half as much processor time passes."""
+    timer = CallTimer()
+    timer.calls = [[(Moment(start, start / 2), Moment(end, end / 2)) for start, end in calls] for calls in functions]
+    return timer
+
+
+def test_training_lasts_from_the_first_epoch_to_the_last_result_however_many_train_at_once() -> None:
+    epochs = timer_of([(10, 14), (15, 18)], [(11, 16), (16, 20)])
+    logits = timer_of([(14, 15), (18, 19)], [(20, 22)])
+    assert stage_timer.training_time(epochs, logits, cores=1) == (12, 0.5)
+    assert stage_timer.training_time(epochs, timer_of(), cores=2) == (10, 0.25)
+    assert stage_timer.training_time(timer_of(), logits, cores=1) == (0, None)
+
+
+def test_functions_that_compile_at_the_same_time_count_once() -> None:
+    assert timer_of([(0, 5), (5, 6), (6, 7)], [(0, 9), (9, 11)], []).compilation == 7
+    assert timer_of().compilation == 0
 
 
 def test_a_timed_stage_runs_and_appends_a_line(tmp_path: Path) -> None:
@@ -268,7 +365,7 @@ def test_a_timed_stage_runs_and_appends_a_line(tmp_path: Path) -> None:
     run(tmp_path, sys.executable, str(FOLDER / "stage_timer.py"), "log", "src", "params")
     (line,) = (tmp_path / "log").read_text("utf-8").splitlines()
     timed = json.loads(line)
-    assert (timed["stage"], timed["compiling"], timed["training"]) == ("params", 0, 0)
+    assert (timed["stage"], timed["compiling"], timed["training"], timed["cpu"]) == ("params", 0, 0, None)
     assert 0 < timed["startup"] < timed["seconds"]
     assert timed["peak"] > 2**20
     assert (tmp_path / "params.schema.json").exists()
@@ -299,6 +396,6 @@ def test_a_worker_that_exits_is_reported_in_one_line() -> None:
 
 
 def test_an_unknown_section_is_reported_in_one_line() -> None:
-    known = "epoch, checkpoints, time_to_accuracy, accuracy, roofline, pipeline, scaling"
+    known = "epoch, checkpoints, time_to_accuracy, accuracy, seeds, roofline, pipeline, scaling"
     with pytest.raises(SystemExit, match=f"^benchmarks: 'speed' is not a section; the sections are {known}$"):
         benchmark.main(["speed"])
