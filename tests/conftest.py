@@ -95,13 +95,13 @@ def raw(digits: tuple[IMAGES, IMAGES], shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def template(raw: Path, shared: Path) -> Path:
-    """A repository with the committed results of two variants after two epochs: do not change it.
+    """A repository with the committed results of two variants after two epochs of two seeds: do not change it.
 
     The first of its two commits is as it was before `dvc repro`.
     """
 
     def build(folder: Path) -> str:
-        copy_repository(folder, raw, variants=["mlp64", "cnn"], train__epochs=2)
+        copy_repository(folder, raw, variants=["mlp64", "cnn"], train__epochs=2, train__seeds=[0, 1])
         return reproduce(folder)
 
     return build_once(shared / "template", build)

@@ -151,6 +151,8 @@ def copy_repository(folder: Path, raw: Path, **changes: object) -> None:
         path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in sorted(raw.iterdir())
     }
+    # Experiments with the whole data set are no measurements of the small one.
+    (folder / EXPERIMENTS).write_text("{}\n", encoding="utf-8")
     edit(folder / "params.yaml", download__sources=[str(raw)], download__files=sums, **changes)
     initialize(folder)
 

@@ -18,9 +18,10 @@ from digits.core.artifacts import read_json
 from digits.core.errors import UserError
 from digits.replication import experiments
 from digits.replication.published import ExperimentResult
+from digits.review import render, report
 from digits.versioning import lock, repair, verify
 from digits.versioning.revisions import Revision
-from digits.versioning.verify import Comparison, Difference, Verification
+from digits.versioning.verify import Comparison, Verification
 
 
 def test_help_lists_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +152,7 @@ def test_repair_prints_what_it_deleted_and_succeeds(
 
 
 @pytest.mark.parametrize(
-    "error", [UserError("'HEAD' has no plots/curves.csv"), PermissionError(13, "Denied", "dvc.lock")]
+    "error", [UserError("'HEAD' has no metrics/summary.json"), PermissionError(13, "Denied", "dvc.lock")]
 )
 def test_verify_after_repro_succeeds_if_the_results_cannot_be_compared(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -166,19 +167,52 @@ def test_verify_after_repro_succeeds_if_the_results_cannot_be_compared(
         cli.main(["verify"])
 
 
-def test_verify_after_repro_succeeds_if_a_number_is_outside_tolerance(
+def test_verify_after_repro_succeeds_if_a_variant_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outside = Comparison([], [Difference("loss", "after the last epoch", 0.1, 0.2, 0.01)])
-    result = Verification(Revision(Path(), "HEAD", "0" * 40), {"cnn": outside}, [])
+    differs = Comparison(["a.csv"], None, None, None)
+    result = Verification(Revision(Path(), "HEAD", "0" * 40), {"cnn": differs}, [])
     monkeypatch.setattr(verify, "verify", lambda root, base: result)
     cli.main(["verify", "--after-repro"])
     printed = capsys.readouterr().out
-    assert printed == f"cnn: {outside}\n{result.explanation()}\n"
+    assert printed == f"cnn  {differs}\n{result.explanation()}\n"
     with pytest.raises(SystemExit) as caught:
         cli.main(["verify"])
     assert caught.value.code == 1
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("outcome", "options", "fails"),
+    [
+        ("worse", [], False),
+        ("worse", ["--fail-if-worse"], True),
+        ("worse by the images alone", ["--fail-if-worse"], False),
+        ("worse by the images alone", ["--fail-if-worse", "--one-seed"], True),
+        ("worse by the images alone", ["--one-seed"], False),
+        ("equal", ["--fail-if-worse", "--one-seed"], False),
+    ],
+)
+def test_a_review_fails_only_if_it_is_asked_to_and_a_variant_is_worse(
+    outcome: str,
+    options: list[str],
+    fails: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def is_worse(*, one_seed: bool) -> bool:
+        return outcome == "worse" or (one_seed and outcome == "worse by the images alone")
+
+    monkeypatch.setattr(report, "review", lambda root, base, head: SimpleNamespace(is_worse=is_worse))
+    monkeypatch.setattr(render, "write", lambda result, folder, test: None)
+    monkeypatch.setattr(render, "summary", lambda result: outcome)
+    status = None
+    try:
+        cli.main(["review", *options])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == (1 if fails else None)
+    assert capsys.readouterr().out == f"{outcome}\nwritten: review/index.html, review/index.md\n"
 
 
 def test_experiments_are_run_and_their_results_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,11 +224,11 @@ def test_experiments_are_run_and_their_results_written(tmp_path: Path, monkeypat
     monkeypatch.setattr(
         experiments,
         "results",
-        lambda root, wanted, source, commit: {"a": ExperimentResult(commit, [], wanted.seeds, [])},
+        lambda root, wanted, source, commit: {"a": ExperimentResult(commit, [], [0], [])},
     )
     cli.main(["experiments"])
     wanted = experiments.load(paths.EXPERIMENTS)
-    result = {"description": f"commit of {len(wanted.experiments)}", "set": [], "seeds": wanted.seeds, "numbers": []}
+    result = {"description": f"commit of {len(wanted.experiments)}", "set": [], "seeds": [0], "numbers": []}
     assert read_json(paths.EXPERIMENT_METRICS) == {"a": result}
 
 

@@ -9,20 +9,30 @@ from support import IMAGES
 
 from digits import plots
 
-CURVE = pd.DataFrame({"accuracy": [0.9, 0.95, 1.0], "loss": [0.5, 0.2, 0.1]}, index=[1, 2, 3])
-MISTAKE = {"label": 0, "predicted": 6, "probability_predicted": 0.987}
+CURVE = pd.DataFrame(
+    {"accuracy": [0.9, 0.95, 1.0], "accuracy_std": [0.02, 0.01, 0], "loss": [0.5, 0.2, 0.1], "loss_std": [0.1, 0.2, 0]},
+    index=[1, 2, 3],
+)
+ONE_SEED = CURVE.assign(accuracy_std=np.nan, loss_std=np.nan)
+MISTAKE = {"label": 0, "answer": 6, "seeds_wrong": 4, "probability_answer": 0.987}
 
 DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
     "samples": lambda images, labels, path: plots.sample_grid(images, labels, 5, path),
     "few samples": lambda images, labels, path: plots.sample_grid(images[:3], labels[:3], 5, path),
     "normalization": lambda images, labels, path: plots.normalization(images[0], int(labels[0]), path),
-    "mistakes": lambda images, labels, path: plots.mistakes(images[:7], pd.DataFrame([MISTAKE] * 7), "Seven", path),
+    "mistakes": lambda images, labels, path: plots.mistakes(
+        images[:7], pd.DataFrame([MISTAKE] * 7), 5, "Seven\nof several seeds", path
+    ),
+    "mistakes of one seed": lambda images, labels, path: plots.mistakes(
+        images[:7], pd.DataFrame([MISTAKE] * 7), 1, "Seven", path
+    ),
     "no mistakes": lambda images, labels, path: plots.mistakes(
-        images[:0], pd.DataFrame([MISTAKE]).head(0), "None", path
+        images[:0], pd.DataFrame([MISTAKE]).head(0), 5, "None", path
     ),
     "curves": lambda images, labels, path: plots.accuracy_and_loss(
         {"a": CURVE, "b": CURVE / 2}, "Curves", path, "test"
     ),
+    "curves of one seed": lambda images, labels, path: plots.accuracy_and_loss({"a": ONE_SEED}, "Curve", path),
     "one epoch": lambda images, labels, path: plots.accuracy_and_loss({"a": CURVE.head(1)}, "Point", path),
 }
 
@@ -38,3 +48,15 @@ def test_a_plot_is_opaque_and_not_blank_and_its_bytes_do_not_change(
     pixels = imread(first)
     assert (pixels[..., 3] == 1).all()
     assert np.unique(pixels[..., :3].reshape(-1, 3), axis=0).shape[0] > 10
+
+
+def test_a_band_shows_the_standard_deviation_over_the_seeds(tmp_path: Path) -> None:
+    pixels = []
+    for name, curve in (("spread", CURVE), ("one seed", ONE_SEED)):
+        plots.accuracy_and_loss({"a": curve}, "Curve", tmp_path / f"{name}.png")
+        pixels.append(imread(tmp_path / f"{name}.png")[..., :3])
+    # The colour of the line, at 20 % on white.
+    light = 1 - 0.2 * (1 - np.array([0x00, 0x72, 0xB2]) / 255)
+    shares = [(np.abs(each - light).max(axis=2) < 0.02).mean() for each in pixels]
+    assert shares[0] > 0.01
+    assert shares[1] < 0.001

@@ -4,7 +4,8 @@
   writes, which `tables.py --check` compares with the committed results.
 - Every test that docs/ names exists.
 - Relative links in Markdown files lead to files that Git has.
-- At Git's HEAD, metrics/experiments.json belongs to experiments.yaml and agrees with metrics/published.json.
+- At Git's HEAD, metrics/experiments.json belongs to experiments.yaml and params.yaml, and metrics/published.json has
+  its results.
 - docs/licenses.md lists every locked package.
 
 Results are read from Git's HEAD alone: those in a work tree change with every experiment and kind of processor.
@@ -14,7 +15,7 @@ import json
 import posixpath
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -29,8 +30,8 @@ from tables import ROOT
 from digits.core import paths
 from digits.core.config import parse_fast, parse_like_dvc
 from digits.core.errors import UserError
-from digits.replication.experiments import Experiments, targets
-from digits.replication.published import ExperimentResult, Published
+from digits.replication.experiments import Experiment, Experiments, Target, targets
+from digits.replication.published import ExperimentResult, ExperimentResults, Published, measure
 from digits.versioning.revisions import Revision, workspace
 
 Kind = TypeVar("Kind")
@@ -42,7 +43,7 @@ LOCK = Path("requirements-dev.txt")
 FENCED = re.compile(r"^(```+|~~~+).*?^\1", re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"`[^`\n]*`")
 TABLE_ROW = re.compile(r"^ *\|.*$", re.MULTILINE)
-PERCENTAGE = re.compile(r"(\d+\.\d+)\s?%")
+PERCENTAGE = re.compile(r"(?:(?P<mean>\d+\.\d+)\s±\s)?(?P<share>\d+\.\d+)\s?%")  # e.g. 99.41 ± 0.03 %
 NAMED_TEST = re.compile(r"(?P<file>(?:[\w-]+/)*test_\w+\.py)(?:::(?P<test>test_\w+))?|`(?P<bare>test_\w+)`")
 LINK = re.compile(
     r"\]\(\s*<?([^()\s<>]+)>?(?:\s+[\"'][^)]*)?\)"  # [text](target "title")
@@ -59,19 +60,25 @@ def percentages(root: Path) -> list[str]:
     """
     pages = {path: _without(FENCED, text) for path, text in documentation(root).items()}
     written = {path: "".join(block[0] for block in tables.BLOCK.finditer(text)) for path, text in pages.items()}
-    known = {figure for text in written.values() for figure in PERCENTAGE.findall(text)}
+    known = {figure for text in written.values() for figure, _ in _figures(text)}
     lines = []
     for path, text in pages.items():
         prose, allowed = _without(tables.BLOCK, text), known
         if not written[path]:
-            allowed = known | {figure for row in TABLE_ROW.findall(prose) for figure in PERCENTAGE.findall(row)}
+            allowed = known | {figure for row in TABLE_ROW.findall(prose) for figure, _ in _figures(row)}
             prose = _without(TABLE_ROW, prose)
         lines += [
-            f"{_place(path, prose, found)}: {found[1]} % stands in no table: correct it, or take it out"
-            for found in PERCENTAGE.finditer(prose)
-            if found[1] not in allowed
+            f"{_place(path, prose, found)}: {figure} % stands in no table: correct it, or take it out"
+            for figure, found in _figures(prose)
+            if figure not in allowed
         ]
     return lines
+
+
+def _figures(text: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """Yield the percentages in a text, and where they stand; a mean and its standard deviation are two."""
+    for found in PERCENTAGE.finditer(text):
+        yield from ((figure, found) for figure in found.groups() if figure)
 
 
 def named_tests(root: Path) -> list[str]:
@@ -110,40 +117,49 @@ def links(root: Path) -> list[str]:
 
 
 def experiments(root: Path) -> list[str]:
-    """Return a line for each experiment whose committed results do not agree with the other committed files.
-
-    With the pipeline's seed, an experiment that changes no parameter has the numbers of the pipeline.
-    """
+    """Return a line for each experiment whose committed results do not agree with the other committed files."""
     head = tables.head(root)
-    wanted = _parsed(head, paths.EXPERIMENTS, Experiments, parse_fast)
+    wanted = _parsed(head, paths.EXPERIMENTS, Experiments, parse_fast).experiments
     source = _parsed(head, paths.PUBLISHED, Published, parse_fast)
     results = _parsed(head, paths.EXPERIMENT_METRICS, dict[str, ExperimentResult], json.loads)
-    seed = parse_like_dvc(_text(head, paths.PARAMS))["train"]["seed"]
-    measured = {
-        (row["report"], row["quantity"]): row["measured"]
-        for row in json.loads(_text(head, paths.PUBLISHED_METRICS))["numbers"]
-    }
-    problems = [f"'{name}' is not in {paths.EXPERIMENTS}" for name in results if name not in wanted.experiments]
-    for name, experiment in wanted.experiments.items():
+    seeds = parse_like_dvc(_text(head, paths.PARAMS))["train"]["seeds"]
+    problems = [f"'{name}' is not in {paths.EXPERIMENTS}" for name in results if name not in wanted]
+    for name, experiment in wanted.items():
         if name not in results:
             problems.append(f"'{name}' is missing")
-            continue
-        result, asked = results[name], targets(name, experiment, source)
-        numbers = [(row.report, row.quantity, row.epoch, row.published, row.tolerance) for row in result.numbers]
-        if (result.description, result.set, result.seeds, numbers) != (
-            experiment.description,
-            experiment.settings,
-            wanted.seeds,
-            [(number.report, number.quantity, epoch, number.published, number.tolerance) for number, _, epoch in asked],
-        ):
+        elif results[name].seeds != seeds:
+            problems.append(f"'{name}' was not run with the seeds of {paths.PARAMS}")
+        elif not _is_as_asked(results[name], experiment, targets(name, experiment, source)):
             problems.append(f"'{name}' is not as in {paths.EXPERIMENTS} and {paths.PUBLISHED}")
-        elif not experiment.set and seed in wanted.seeds:
-            problems += [
-                f"'{row.quantity}' of '{name}' is not as in {paths.PUBLISHED_METRICS} with seed {seed}"
-                for row in result.numbers
-                if row.values[wanted.seeds.index(seed)] != measured.get((row.report, row.quantity))
-            ]
-    return [f"{paths.EXPERIMENT_METRICS}: {problem}: type `make experiments`" for problem in problems]
+    return [f"{paths.EXPERIMENT_METRICS}: {problem}: type `make experiments`" for problem in problems] + [
+        f"{paths.PUBLISHED_METRICS}: '{row['quantity']}' does not have the results of {paths.EXPERIMENT_METRICS}: "
+        "type `dvc repro`"
+        for row in json.loads(_text(head, paths.PUBLISHED_METRICS))["numbers"]
+        if row["experiments"] != _outcomes(row["report"], row["quantity"], results)
+    ]
+
+
+def _is_as_asked(result: ExperimentResult, experiment: Experiment, asked: list[Target]) -> bool:
+    """Return whether a result is that of an experiment, with the verdicts that the published numbers now have."""
+    if (result.description, result.set) != (experiment.description, experiment.settings):
+        return False
+    numbers = [(row.report, row.quantity, row.epoch, row.published) for row in result.numbers]
+    if numbers != [(number.report, number.quantity, epoch, number.published) for number, _, epoch in asked]:
+        return False
+    return all(
+        row.measured.reproduced == measure(number, row.measured.values).reproduced
+        for row, (number, _, _) in zip(result.numbers, asked, strict=True)
+    )
+
+
+def _outcomes(report: str, quantity: str, results: ExperimentResults) -> dict[str, bool | None]:
+    """Return whether each experiment that measures a published number reproduces it."""
+    return {
+        name: row.measured.reproduced
+        for name, result in results.items()
+        for row in result.numbers
+        if (row.report, row.quantity) == (report, quantity)
+    }
 
 
 def licenses(root: Path) -> list[str]:

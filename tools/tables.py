@@ -13,14 +13,16 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from digits.core.artifacts import write_text
 from digits.core.errors import UserError
-from digits.core.formatting import percent
+from digits.core.formatting import percent, percent_spread
+from digits.evaluation.error_analysis import GROUPS
+from digits.evaluation.statistics import spread
 from digits.versioning.git import git
 from digits.versioning.revisions import Revision, workspace
 
@@ -34,7 +36,7 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 NUMERIC = re.compile(r"[-+−]?[\d.,]+( %)?( .*)?")  # a cell of a column that is aligned right
-WORDS = {True: "yes", False: "**no**", None: "not run"}
+WORDS = {True: "yes", False: "**no**", None: "unknown from one seed"}
 
 
 def head(root: Path) -> Revision:
@@ -147,50 +149,91 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def results_table(results: Revision) -> pd.DataFrame:
-    summary = read(results, "metrics/summary.json")
-    epochs = " or ".join(map(str, sorted({values["epochs"] for values in summary.values()})))
+    found = {name: read(results, f"metrics/variants/{name}.json") for name in read(results, "metrics/summary.json")}
+    epochs = _numbers({metrics["epochs"] for metrics in found.values()})
+    seeds = _seeds({len(metrics["seeds"]) for metrics in found.values()})
     rows = []
-    for variant in summary:
-        metrics = read(results, f"metrics/variants/{variant}.json")
+    for variant, metrics in found.items():
         test, best = metrics["test"], metrics["best"]
         lower, upper = test["accuracy_interval"]
         rows.append(
             {
                 "variant": f"`{variant}`",
                 "parameters": f"{metrics['parameters']:,}",
-                f"test accuracy after {epochs} epochs (95 % interval)": (
-                    f"{percent(test['accuracy'])} ({percent(lower)} to {percent(upper)})"
+                f"test accuracy after {epochs} epochs, {seeds} (95 % interval)": (
+                    f"{_accuracy(test['accuracy'])} ({percent(lower)} to {percent(upper)})"
                 ),
-                "errors": f"{test['errors']:,}",
-                "loss": f"{test['loss']:.3f}",
-                "calibration error": f"{metrics['calibration']['expected_error']:.3f}",
+                "errors": _errors(test["errors"]),
+                "loss": f"{test['loss']['mean']:.3f}",
+                "calibration error": f"{metrics['calibration']['expected_error']['mean']:.3f}",
+                "test accuracy of the ensemble": percent(test["ensemble"]["accuracy"]),
                 "test accuracy at the best epoch": (
-                    f"{percent(best['accuracy'])} at {best['epoch']}, chosen on {best['selected_on']}"
+                    f"{_accuracy(best['accuracy'])} at {best['epoch']}, chosen on {best['selected_on']}"
                 ),
             }
         )
     return pd.DataFrame(rows)
 
 
+def _accuracy(spread: dict[str, Any]) -> str:
+    return percent_spread(spread["mean"], spread["std"])
+
+
+def _errors(spread: dict[str, Any]) -> str:
+    """Return a mean number of errors, which is a whole number for one seed."""
+    return f"{spread['mean']:,.0f}" if spread["std"] is None else f"{spread['mean']:,.1f} ± {spread['std']:,.1f}"
+
+
+def _numbers(counts: set[int]) -> str:
+    """Return the different numbers of the rows of a table."""
+    return " or ".join(map(str, sorted(counts)))
+
+
+def _seeds(counts: set[int]) -> str:
+    return "1 seed" if counts == {1} else f"{_numbers(counts)} seeds"
+
+
 def published_table(results: Revision) -> pd.DataFrame:
     def reproduced(row: dict[str, Any]) -> str:
         """Return whether the pipeline reproduces the number, or else which experiments do."""
-        names = [f"`{name}`" for name, experiment in row["experiments"].items() if experiment["reproduced"]]
-        return f"by {', '.join(names)}" if names and not row["reproduced"] else WORDS[row["reproduced"]]
+        names = [f"`{name}`" for name, reproduced in row["experiments"].items() if reproduced]
+        here = row["measured"] and row["measured"]["reproduced"]
+        if names and not here:
+            return f"by {', '.join(names)}"
+        return "not run" if row["measured"] is None else WORDS[here]
 
+    rows = read(results, "metrics/published.json")["numbers"]
+    header = _measured_header(rows)
     return pd.DataFrame(
         {
             "report": row["report"],
             "section": row["section"],
             "quantity": row["quantity"],
             "published": number(row["published"], 6),
-            "measured": number(row["measured"], 6),
-            "difference": number(row["difference"], 3),
-            "tolerance": f"{row['tolerance']:g}",
+            header: _measured(row["measured"]),
+            "95 % prediction interval": _interval(row["measured"] and row["measured"]["interval"]),
             "reproduced": reproduced(row),
         }
-        for row in read(results, "metrics/published.json")["numbers"]
+        for row in rows
     )
+
+
+def _measured_header(rows: list[dict[str, Any]]) -> str:
+    counts = {len(row["measured"]["values"]) for row in rows if row["measured"]} - {1}  # 1: the same with every seed
+    return f"measured, {_seeds(counts)}" if counts else "measured"
+
+
+def _measured(measured: dict[str, Any] | None) -> str:
+    """Return a mean and its standard deviation."""
+    if measured is None:
+        return "not run"
+    if measured["std"] is None:
+        return number(measured["mean"], 6)
+    return f"{number(measured['mean'])} ± {measured['std']:.2g}"
+
+
+def _interval(interval: list[float] | None) -> str:
+    return "–" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
 
 
 def claims_table(results: Revision) -> pd.DataFrame:
@@ -201,27 +244,29 @@ def claims_table(results: Revision) -> pd.DataFrame:
             "claim": row["claim"],
             "from": number(row["from"]),
             "to": number(row["to"]),
-            "holds": WORDS[row["holds"]],
+            "95 % interval of the mean change": _interval(row["interval"]),
+            "holds": "not run" if row["from"] is None else WORDS[row["holds"]],
         }
         for row in read(results, "metrics/published.json")["claims"]
     )
 
 
 def experiments_table(results: Revision) -> pd.DataFrame:
+    experiments = read(results, "metrics/experiments.json")
+    header = _measured_header([row for experiment in experiments.values() for row in experiment["numbers"]])
     rows = []
-    for name, experiment in read(results, "metrics/experiments.json").items():
+    for name, experiment in experiments.items():
         title = f"`{name}`: {experiment['description']}"
         for row in experiment["numbers"]:
-            spread = row["standard_deviation"]
             rows.append(
                 {
                     "experiment": title,
                     "report": row["report"],
                     "quantity": row["quantity"] + (f" (epoch {row['epoch']})" if row["epoch"] else ""),
                     "published": number(row["published"], 6),
-                    "measured": number(row["mean"]) + ("" if spread is None else f" ± {spread:.2g}"),
-                    "tolerance": f"{row['tolerance']:g}",
-                    "reproduced": WORDS[row["reproduced"]],
+                    header: _measured(row["measured"]),
+                    "95 % prediction interval": _interval(row["measured"]["interval"]),
+                    "reproduced": WORDS[row["measured"]["reproduced"]],
                 }
             )
             title = ""  # on the first row alone
@@ -238,16 +283,19 @@ def errors_table(results: Revision) -> pd.DataFrame:
         metrics = read(results, f"metrics/variants/{variant}-errors.json")
         resemblance, rare, overlap = (metrics[reason] for reason in ("resemblance", "rare_style", "overlap"))
         pair = overlap["pairs"][0]
-        shares = [resemblance[group]["share"] for group in ("wrong", "right")]
-        quartiles = [rare[group]["distance_quartiles"] for group in ("wrong", "right")]
+        shares = [resemblance["groups"][group]["share"] for group in GROUPS]
+        quartiles = [rare["groups"][group]["distance_quartiles"] for group in GROUPS]
         rows.append(
             {
                 "variant": f"`{variant}`",
-                "nearest training image is another digit: wrong against right answers": " against ".join(
+                "images that all, some, none of the seeds misclassify": " / ".join(
+                    f"{metrics['images'][group]:,}" for group in GROUPS
+                ),
+                "nearest training image is another digit: all, some, none": " / ".join(
                     _percent(share, 1) for share in shares
                 ),
-                "median distance to the nearest training image of the same digit: wrong against right": (
-                    " against ".join("–" if values is None else f"{values[1]:.2f}" for values in quartiles)
+                "median distance to the nearest training image of the same digit: all, some, none": " / ".join(
+                    "–" if values is None else f"{values[1]:.2f}" for values in quartiles
                 ),
                 "most confused pair": f"{pair['digits'][0]} and {pair['digits'][1]}, {pair['observed']} times"
                 + (f" ({pair['ratio']:.1f} times chance)" if pair["ratio"] else ""),
@@ -280,17 +328,84 @@ def convolutional_table(results: Revision) -> pd.DataFrame:
     rows = []
     for variant in dict.fromkeys(run["variant"] for run in runs):
         chosen = [run for run in runs if run["variant"] == variant]
-        last = [run["accuracies"][-1] for run in chosen]
+        last = spread([run["accuracies"][-1] for run in chosen])
         rows.append(
             {
                 "variant": f"`{variant}`",
                 "parameters": f"{chosen[0]['parameters']:,}",
                 "epochs": f"{len(chosen[0]['seconds'])}",
-                f"test accuracy, {seeds} seeds": f"{percent(mean(last))} ± {percent(stdev(last))}",
+                f"test accuracy, {_seeds({seeds})}": percent_spread(last.mean, last.std),
                 "seconds of training": f"{median(run['seconds'][-1] for run in chosen):.0f}",
             }
         )
     return pd.DataFrame(rows)
+
+
+CALIBRATION = "benchmarks/calibration.json"
+KINDS = {
+    "one seed, McNemar": "one seed, McNemar's exact test",
+    "one seed, images alone": "one seed, by the images alone",
+    "five seeds": "five seeds",
+    "other processor": "five seeds, one side as on a processor without AVX-512",
+    "same seeds": "the same five seeds, one side as on a processor without AVX-512",
+}
+
+
+def false_verdicts_table(results: Revision) -> pd.DataFrame:
+    found = read(results, CALIBRATION)["false_verdicts"]
+    rows = []
+    for kind, text in KINDS.items():
+        alone, worse = found[kind].get("alone"), found[kind].get("worse")
+        rows.append(
+            {
+                "each side": text,
+                "reviews with a false verdict (95 % interval)": _share(found[kind]["any"]),
+                "with a false “worse”": "–" if worse is None else percent(worse["share"], 1),
+                "each variant alone, at 5 %": (
+                    "–"
+                    if alone is None
+                    else ", ".join(f"`{name}` {percent(each['share'], 1)}" for name, each in alone.items())
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def power_table(results: Revision) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "`mlp64` with": f"{units} units",
+            "true difference in points": f"{100 * row['difference']:.2f}",
+            "one seed, McNemar": percent(row["better_by_mcnemar"]["share"], 0),
+            **{f"{count} seeds": percent(each["share"], 0) for count, each in row["better"].items()},
+        }
+        for units, row in read(results, CALIBRATION)["power"].items()
+    )
+
+
+def coverage_table(results: Revision) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "variants": pair,
+            "true difference in points": f"{100 * row['difference']:.2f}",
+            "on the same images": _share(row["same images"]),
+            "with other writers": _share(row["other writers"]),
+            "with other writers, known to the comparison": _share(row["other writers, known"]),
+        }
+        for pair, row in read(results, CALIBRATION)["coverage"].items()
+    )
+
+
+def design_effects_table(results: Revision) -> pd.DataFrame:
+    found = read(results, CALIBRATION)["design_effects"]
+    rows = {f"accuracy of `{name}`": effect for name, effect in found["accuracy"].items()}
+    rows |= {f"difference of {pair}": effect for pair, effect in found["difference"].items()}
+    return pd.DataFrame({"quantity": name, "design effect": f"{effect:.1f}"} for name, effect in rows.items())
+
+
+def _share(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{percent(found['share'], 1)} ({percent(low, 1)} to {percent(high, 1)})"
 
 
 def _percent(share: float | None, places: int = 2) -> str:
@@ -305,6 +420,10 @@ TABLES: dict[str, Callable[[Revision], pd.DataFrame]] = {
     "errors": errors_table,
     "speed": speed_table,
     "convolutional": convolutional_table,
+    "false-verdicts": false_verdicts_table,
+    "power": power_table,
+    "coverage": coverage_table,
+    "design-effects": design_effects_table,
 }
 
 

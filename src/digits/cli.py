@@ -192,7 +192,7 @@ def _sweep(
     trials = runner.grid(settings, name)
     result = runner.run(runner.Sweep(ROOT, trials, address, workers, git_remote, pull_cache=not no_cache))
     if result.scores:
-        print(leaderboard.write(trials, result.scores, runner.FOLDER / name))
+        print(leaderboard.write(trials, result.scores, result.settings, ROOT, runner.FOLDER / name))
     if result.failed:
         raise UserError(f"{len(result.failed)} of {len(trials)} trials failed; the last lines of each are above")
 

@@ -43,7 +43,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
-DPI = 110
+DPI = 100
 PALETTE = 64  # colours of a file
 
 
@@ -57,7 +57,7 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(buffer, dpi=DPI)
     pixels = Image.open(buffer).convert("RGB")
     with atomic_write(path) as temporary:
-        pixels.quantize(PALETTE, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(temporary, optimize=True)
+        pixels.quantize(PALETTE, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(temporary, optimize=True)
 
 
 def sample_grid(images: Images, labels: NDArray[np.uint8], columns: int, path: Path) -> None:
@@ -130,11 +130,14 @@ def mistakes(images: Images, table: "pd.DataFrame", seeds: int, title: str, path
     columns, right, above = 6, 12, 13  # pixels to the right of each image, and above it for two lines of text
     lines = max(1, -(-len(images) // columns))
     width, height = columns * (SIDE + right), lines * (SIDE + above)  # of the whole picture, in pixels of the images
-    head = 0.3 * (title.count("\n") + 1) + 0.3  # inches
+    scale, margin = 3, 15  # pixels of the file for each of these; a whole number makes the file half as large
+    head = 26 * (title.count("\n") + 1) + 20
+    total = scale * width + 2 * margin, scale * height + head + margin
     with mpl.rc_context(STYLE):
-        size = (8.7, 8.7 * height / width + head)
-        figure = Figure(figsize=size)
-        axis = figure.add_axes((0.04, 0.02, 0.92, 1 - head / size[1]))
+        figure = Figure(figsize=(total[0] / DPI, total[1] / DPI))
+        axis = figure.add_axes(
+            (margin / total[0], margin / total[1], scale * width / total[0], scale * height / total[1])
+        )
         _tile(
             axis,
             [images[start : start + columns] for start in range(0, lines * columns, columns)],
@@ -145,12 +148,11 @@ def mistakes(images: Images, table: "pd.DataFrame", seeds: int, title: str, path
         axis.set(xlim=(-right / 2, width - right / 2), ylim=(height - above, -above))
         for index, row in enumerate(table.to_dict("records")):
             line, column = divmod(index, columns)
-            by = "" if seeds == 1 else f" by {row['seeds_wrong']} of {seeds}"
-            at = f"{'' if seeds == 1 else 'mean '}probability {percent(row['probability_answer'], 1, trim=True)}"
-            text = f"{row['label']} read as {row['answer']}{by}\n{at}"
+            probability = percent(row["probability_answer"], 1, trim=True)
+            by = f"at {probability}" if seeds == 1 else f"by {row['seeds_wrong']} of {seeds}, {probability}"
             x, y = column * (SIDE + right) + SIDE / 2, line * (SIDE + above) - 1.5
-            axis.text(x, y, text, va="bottom", ha="center", fontsize=8)
-        figure.suptitle(title)
+            axis.text(x, y, f"{row['label']} read as {row['answer']}\n{by}", va="bottom", ha="center", fontsize=8)
+        figure.suptitle(title, fontsize=10.5, y=1 - 12 / total[1])
         save(figure, path)
 
 

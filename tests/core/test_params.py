@@ -28,6 +28,7 @@ def test_the_committed_parameters_are_valid() -> None:
     loaded = committed_params()
     assert loaded.variants == ["softmax", "mlp64", "mlp128", "cnn"]
     assert loaded.train.saved_epochs == list(range(1, 31))
+    assert loaded.train.seeds == [0, 1, 2, 3, 4]
     assert loaded.download.files.by_name()["t10k-labels-idx1-ubyte"].bytes == 10_008
     assert loaded.model("mlp128").normalize is False
 
@@ -48,6 +49,11 @@ def test_the_committed_parameters_are_valid() -> None:
             {"train__checkpoints": [2, 1, 30]},
             "train.checkpoints must be null, or ascend and end with epochs, 30; it is [2, 1, 30]",
         ),
+        ({"train__seeds": [0, -1]}, "train.seeds[1] is -1: it must be greater than or equal to 0"),
+        ({"train__seeds": [5, 3, 7, 3]}, "train.seeds[3] is 3, which the list already contains: name each seed once"),
+        ({"train__seeds": 0}, "train.seeds is 0: it must be a list"),
+        ({"train__seeds": []}, "train.seeds is []: it must name at least one"),
+        ({"train__seed": 0}, "train.seed is an unknown key; did you mean seeds?"),
         ({"train__threads": 0}, "train.threads is 0: it must be greater than or equal to 1"),
         ({"train__epoch": 6}, "train.epoch is an unknown key; did you mean epochs?"),
         ({"trian": 6}, "trian is an unknown key; did you mean train?"),
@@ -76,6 +82,13 @@ def test_the_committed_parameters_are_valid() -> None:
                 "pixels: kernel + stride * (pool - 1) must be at most 28"
             ),
         ),
+        (
+            {"evaluate__writers": {"source": "x", "sha256": "abc"}},
+            "evaluate.writers.sha256 is 'abc': it must be 64 hexadecimal digits in lower case",
+        ),
+        ({"evaluate__writers": {"sha256": "0" * 64}}, "evaluate.writers.source is missing"),
+        ({"evaluate__writers": "x"}, "evaluate.writers is 'x': it must be a dictionary"),
+        ({"review__margin": "x"}, "review.margin is 'x': it must be a number"),
         ({"variants": []}, "variants is []: it must name at least one"),
         ({"variants": "mlp64"}, "variants is 'mlp64': it must be a list"),
         (
@@ -130,7 +143,7 @@ def test_an_unknown_key_is_reported_before_a_missing_one(tmp_path: Path) -> None
 SHA256 = "0" * 64
 SGD = {"name": "sgd", "learning_rate": 0.1}
 CONVOLUTION = {"filters": 1, "kernel": 1}
-TRAIN = {"epochs": 10_000, "checkpoints": None, "seed": 0, "threads": 1}
+TRAIN = {"epochs": 10_000, "checkpoints": None, "seeds": [0], "threads": 1}
 DISTORTION = {"rotate": 0, "zoom": 0, "shear": 0}
 MODEL = CONTENT["models"]["mlp64"]
 DOWNLOAD = CONTENT["download"]
@@ -142,10 +155,10 @@ LIMITS: list[tuple[type[config.Section], dict[str, Any], str, list[float], list[
     (params.Preprocess, {"seed": 0}, "validation_fraction", [0.001, 0.999], [0, 1]),
     (params.Preprocess, {"validation_fraction": 0.5}, "seed", [0, 2**31 - 1], [-1, 2**31]),
     (params.Train, TRAIN, "epochs", [1, 10_000], [0, 10_001]),
-    (params.Train, TRAIN, "seed", [0, 2**31 - 1], [-1, 2**31]),
     (params.Train, TRAIN, "threads", [1, 256], [0, 257]),
     (params.Evaluate, {}, "calibration_bins", [2, 1000], [1, 1001]),
     (params.Analyze, {}, "images", [1, 100], [0, 101]),
+    (params.Review, {}, "margin", [0, 100], [-0.1, 100.1]),
     (params.Optimizer, SGD, "learning_rate", [1e-9, 100], [0, 100.1]),
     (params.Optimizer, SGD, "decay", [1e-9, 1], [0, 1.001]),
     (params.Optimizer, SGD, "ema_momentum", [1e-9, 0.999], [0, 1]),
@@ -191,8 +204,26 @@ def test_optional_settings_are_off_by_default() -> None:
     model = params.ModelSettings.model_validate(MODEL)
     assert (model.convolutions, model.dropout, model.shift, model.distortion) == ([], 0, 0, None)
     assert (model.optimizer.decay, model.optimizer.ema_momentum) == (1, None)
+    assert params.Evaluate(calibration_bins=2).writers is None
+    assert params.Params.model_validate({key: CONTENT[key] for key in CONTENT if key != "review"}).review.margin == 0.1
     layer = params.Convolution.model_validate(CONVOLUTION)
     assert (layer.stride, layer.pool) == (1, 1)
+
+
+def test_a_seed_is_allowed_up_to_its_limits() -> None:
+    assert params.Train.model_validate(TRAIN | {"seeds": [2**31 - 1, 0]}).seeds == [2**31 - 1, 0]
+    for seed in (-1, 2**31):
+        with pytest.raises(ValidationError) as caught:
+            params.Train.model_validate(TRAIN | {"seeds": [1, seed]})
+        assert [error["loc"] for error in caught.value.errors()] == [("seeds", 1)]
+
+
+def test_there_may_be_1_to_100_seeds() -> None:
+    assert len(params.Train.model_validate(TRAIN | {"seeds": list(range(100))}).seeds) == 100
+    for seeds in ([], list(range(101))):
+        with pytest.raises(ValidationError) as caught:
+            params.Train.model_validate(TRAIN | {"seeds": seeds})
+        assert [error["loc"] for error in caught.value.errors()] == [("seeds",)]
 
 
 def test_the_checkpoints_are_the_saved_epochs() -> None:

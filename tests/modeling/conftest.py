@@ -5,7 +5,7 @@ from support import IMAGES
 
 from digits.modeling.backend import pin_threads
 
-pin_threads(2)  # before any test computes
+pin_threads(threads=1, workers=2)  # as the stages do; before any test computes
 
 
 @pytest.fixture(scope="session")

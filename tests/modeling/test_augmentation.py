@@ -28,7 +28,8 @@ def test_each_image_is_shifted_down_and_to_the_right_by_itself(data: tuple[IMAGE
     def step(settings: params.ModelSettings, images: IMAGES) -> dict[str, np.ndarray]:
         model = networks.build(settings, seed=0)
         optimizer = training.make_optimizer(settings, 4)
-        epoch = training.compile_epoch(networks.to_logits(model), optimizer, settings, images, labels)
+        dataset = training.Dataset(settings, images, labels)
+        epoch = training.compile_epoch(networks.to_logits(model), optimizer, settings, dataset)
         epoch(tf.constant(order), tf.constant(shifts), tf.zeros((len(labels), 0)))
         return networks.weights(model)
 
@@ -61,7 +62,8 @@ def test_a_distortion_takes_each_pixel_from_where_its_transform_points(data: tup
     for each, pixels, moves in ((plain, distorted, tf.zeros((len(labels), 0))), (settings, images, transforms)):
         model = networks.build(each, seed=0)
         optimizer = training.make_optimizer(each, 4)
-        training.compile_epoch(networks.to_logits(model), optimizer, each, pixels, labels)(order, shifts, moves)
+        dataset = training.Dataset(each, pixels, labels)
+        training.compile_epoch(networks.to_logits(model), optimizer, each, dataset)(order, shifts, moves)
         results.append(networks.weights(model))
     for path, values in results[0].items():
         np.testing.assert_allclose(results[1][path], values, atol=2e-5)

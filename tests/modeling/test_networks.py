@@ -31,8 +31,12 @@ def test_a_pool_shrinks_the_output_of_its_convolution() -> None:
 
 def test_a_saved_model_maps_raw_pixels_to_probabilities(data: tuple[IMAGES, IMAGES], tmp_path: Path) -> None:
     settings = PARAMS.model("cnn")
-    model = networks.build(settings, seed=0)
-    list(training.train(model, settings, data, None, epochs=1, seed=0))
+
+    def train() -> keras.Model:
+        (result,) = training.train(settings, data, None, epochs=1, seeds=[0], workers=1)
+        return training.restore(settings, result, len(data[1]))
+
+    model = train()
     first, second = tmp_path / "a.keras", tmp_path / "b.keras"
     networks.save(model, first)
     loaded = networks.load(first)
@@ -42,9 +46,7 @@ def test_a_saved_model_maps_raw_pixels_to_probabilities(data: tuple[IMAGES, IMAG
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
     # The time and the addresses of objects in memory are others in a second run; the bytes are the same.
-    again = networks.build(settings, seed=0)
-    list(training.train(again, settings, data, None, epochs=1, seed=0))
-    networks.save(again, second)
+    networks.save(train(), second)
     assert first.read_bytes() == second.read_bytes()
     assert sorted(tmp_path.iterdir()) == [first, second]
 

@@ -1,38 +1,88 @@
+import threading
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from support import IMAGES, committed_params
 
-from digits.core import params
+from digits.core.params import ModelSettings
 from digits.modeling import losses, networks, training
 from digits.modeling.backend import keras
+from digits.modeling.training import EpochResult
 
 PARAMS = committed_params()
 pytestmark = pytest.mark.slow(3)
 VARIANTS = ["softmax", "mlp64", "mlp128", "cnn", "cnn-large"]
+Data = tuple[IMAGES, IMAGES]
 
 
-def weights_after(variant: str, data: tuple[IMAGES, IMAGES], epochs: int) -> list[dict[str, np.ndarray]]:
+def train(
+    settings: ModelSettings,
+    data: Data,
+    *,
+    epochs: int = 1,
+    seeds: Sequence[int] = (0,),
+    workers: int = 1,
+    validation: Data | None = None,
+) -> dict[int, list[EpochResult]]:
+    """Return the epochs of each seed."""
+    results: dict[int, list[EpochResult]] = {seed: [] for seed in seeds}
+    for result in training.train(settings, data, validation, epochs=epochs, seeds=seeds, workers=workers):
+        results[result.seed].append(result)
+    return results
+
+
+def content(results: list[EpochResult]) -> list[dict[str, Any]]:
+    """Return every value of some epochs, arrays as bytes."""
+    return [
+        vars(result)
+        | {
+            "val_wrong": None if result.val_wrong is None else result.val_wrong.tobytes(),
+            "weights": {path: values.tobytes() for path, values in result.weights.items()},
+            "optimizer": [values.tobytes() for values in result.optimizer],
+        }
+        for result in results
+    ]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_after_epoch_k_a_run_is_a_run_of_k_epochs(variant: str, data: Data) -> None:
     settings = PARAMS.model(variant)
-    model = networks.build(settings, seed=0)
-    run = training.train(model, settings, data, None, epochs=epochs, seed=0)
-    return [networks.weights(model) for _ in run]
+    (long,), (short,) = (train(settings, data, epochs=epochs).values() for epochs in (3, 2))
+    assert content(long)[:2] == content(short)
+    assert any((long[0].weights[path] != long[1].weights[path]).any() for path in long[0].weights)
+
+
+# One that XLA compiles, and one with convolutions, shifts, distortions, dropout and averages.
+@pytest.mark.parametrize("variant", ["mlp64", "cnn-large"])
+def test_a_run_depends_on_its_own_seed_alone(variant: str, data: Data) -> None:
+    settings, held_out = PARAMS.model(variant), (data[0][:50], data[1][:50])
+    expected = train(settings, data, epochs=2, seeds=[0, 3, 7], workers=1, validation=held_out)
+    assert [[result.epoch for result in run] for run in expected.values()] == [[1, 2]] * 3
+    (alone,) = train(settings, data, epochs=2, seeds=[3], workers=2, validation=held_out).values()
+    assert content(alone) == content(expected[3])
+    reordered = train(settings, data, epochs=2, seeds=[7, 3, 0], workers=2, validation=held_out)
+    for seed, run in expected.items():
+        assert content(reordered[seed]) == content(run), seed
+    first, second = expected[0][1].weights, expected[3][1].weights
+    assert any((first[path] != second[path]).any() for path in first)
+
+
+def test_the_runs_proceed_side_by_side(data: Data) -> None:
+    settings = PARAMS.model("softmax")
+    order = [
+        (result.epoch, result.seed)
+        for result in training.train(settings, data, None, epochs=3, seeds=[5, 4], workers=1)
+    ]
+    assert order == [(1, 5), (1, 4), (2, 5), (2, 4), (3, 5), (3, 4)]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_after_epoch_k_the_weights_are_those_of_a_run_of_k_epochs(variant: str, data: tuple[IMAGES, IMAGES]) -> None:
-    long, short = weights_after(variant, data, 3), weights_after(variant, data, 2)
-    for shorter, longer in zip(short, long, strict=False):
-        for path, values in shorter.items():
-            np.testing.assert_array_equal(values, longer[path])
-    assert any((long[0][path] != long[1][path]).any() for path in long[0])
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_an_epoch_takes_the_same_steps_as_keras_fit(variant: str, data: tuple[IMAGES, IMAGES]) -> None:
+def test_an_epoch_takes_the_same_steps_as_keras_fit(variant: str, data: Data) -> None:
     settings = PARAMS.model(variant).model_copy(update={"shift": 0, "distortion": None, "dropout": 0.0})
     images, labels = data
-    ours = networks.build(settings, seed=0)
-    (result,) = training.train(ours, settings, data, None, epochs=1, seed=0)
+    ((result,),) = train(settings, data).values()
 
     order = training.random_order(0, 1, len(labels))
     theirs = networks.build(settings, seed=0)
@@ -47,21 +97,81 @@ def test_an_epoch_takes_the_same_steps_as_keras_fit(variant: str, data: tuple[IM
     assert result.loss == pytest.approx(history.history["loss"][0], rel=1e-4)
     assert result.accuracy == pytest.approx(history.history["accuracy"][0])
     expected = networks.weights(theirs)
-    for path, values in networks.weights(ours).items():
+    for path, values in result.weights.items():
         np.testing.assert_allclose(values, expected[path], rtol=1e-3, atol=2e-5, err_msg=path)
 
 
-def test_validation_images_are_measured_but_not_trained_on(data: tuple[IMAGES, IMAGES]) -> None:
+def test_validation_images_are_measured_but_not_trained_on(data: Data) -> None:
     settings = PARAMS.model("mlp64")
-    with_validation = networks.build(settings, seed=0)
     held_out = (data[0][:50], data[1][:50])
-    (result,) = training.train(with_validation, settings, data, held_out, epochs=1, seed=0)
-    (expected,) = weights_after("mlp64", data, 1)
-    for path, values in networks.weights(with_validation).items():
-        np.testing.assert_array_equal(values, expected[path])
-    logits = networks.compile_logits(with_validation)(held_out[0])
+    ((result,),) = train(settings, data, validation=held_out).values()
+    ((expected,),) = train(settings, data).values()
+    for path, values in result.weights.items():
+        np.testing.assert_array_equal(values, expected.weights[path])
+    logits = networks.compile_logits(training.restore(settings, result, len(data[1])))(held_out[0])
     assert result.val_loss == losses.cross_entropy(logits, held_out[1])
     assert result.val_accuracy == losses.accuracy(logits, held_out[1])
+    assert result.val_wrong is not None
+    np.testing.assert_array_equal(result.val_wrong, logits.argmax(axis=1) != held_out[1])
+    assert (expected.val_loss, expected.val_accuracy, expected.val_wrong) == (None, None, None)
+
+
+def test_a_model_is_restored_with_its_optimizer(data: Data) -> None:
+    settings = PARAMS.model("cnn")
+    _, result = train(settings, data, epochs=2, seeds=[4])[4]
+    model = training.restore(settings, result, len(data[1]))
+    for path, values in networks.weights(model).items():
+        np.testing.assert_array_equal(values, result.weights[path])
+    assert int(model.optimizer.iterations) == 2 * 3  # batches of 128 images
+    assert model.optimizer.name == "adam"
+    for variable, values in zip(model.optimizer.variables, result.optimizer, strict=True):
+        np.testing.assert_array_equal(variable, values)
+    loss, accuracy = model.evaluate(*data, verbose=0)
+    assert (loss, accuracy) == pytest.approx(
+        (
+            losses.cross_entropy(networks.compile_logits(model)(data[0]), data[1]),
+            losses.accuracy(networks.compile_logits(model)(data[0]), data[1]),
+        ),
+        rel=1e-4,
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_exception_in_a_worker_is_raised_to_the_caller(
+    data: Data, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(settings: ModelSettings, seed: int, epoch: int, count: int) -> Any:
+        if (seed, epoch) == (2, 2):
+            raise ZeroDivisionError("in a worker")
+        return inputs(settings, seed, epoch, count)
+
+    inputs = training.epoch_inputs
+    monkeypatch.setattr(training, "epoch_inputs", fail)
+    finished: list[tuple[int, int]] = []
+    before = threading.active_count()
+    runs = training.train(PARAMS.model("softmax"), data, None, epochs=50, seeds=[1, 2, 3], workers=workers)
+    with pytest.raises(ZeroDivisionError, match="in a worker"):
+        finished.extend((result.seed, result.epoch) for result in runs)
+    assert (2, 1) in finished
+    assert (2, 2) not in finished
+    assert threading.active_count() == before
+
+
+def test_a_generator_that_is_closed_early_stops_its_threads(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(settings: ModelSettings, seed: int, epoch: int, count: int) -> Any:
+        started.append((seed, epoch))
+        return inputs(settings, seed, epoch, count)
+
+    started: list[tuple[int, int]] = []
+    inputs = training.epoch_inputs
+    monkeypatch.setattr(training, "epoch_inputs", record)
+    before = threading.active_count()
+    runs = training.train(PARAMS.model("softmax"), data, None, epochs=10_000, seeds=[0, 1, 2], workers=2)
+    assert next(runs).epoch == 1
+    assert threading.active_count() > before
+    runs.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert len(started) < 1000  # of 30,000
 
 
 def test_the_order_of_the_images_depends_on_the_seed_and_the_epoch_alone() -> None:
@@ -72,21 +182,16 @@ def test_the_order_of_the_images_depends_on_the_seed_and_the_epoch_alone() -> No
     assert (order != training.random_order(1, 1, 100)).any()
 
 
-def test_the_model_has_the_averaged_weights_and_training_continues_from_the_others(data: tuple[IMAGES, IMAGES]) -> None:
+def test_the_model_has_the_averaged_weights_and_training_continues_from_the_others(data: Data) -> None:
     momentum = 0.9
     plain = PARAMS.model("mlp64").model_copy(update={"batch_size": len(data[1])})  # one step per epoch
     optimizer = plain.optimizer.model_copy(update={"ema_momentum": momentum})
     averaged = plain.model_copy(update={"optimizer": optimizer})
-
-    def each(settings: params.ModelSettings) -> list[dict[str, np.ndarray]]:
-        model = networks.build(settings, seed=0)
-        return [networks.weights(model) for _ in training.train(model, settings, data, None, epochs=4, seed=0)]
-
     expected: dict[str, np.ndarray] = {}
-    for weights, found in zip(each(plain), each(averaged), strict=True):
-        for path, values in weights.items():
+    for one, other in zip(train(plain, data, epochs=4)[0], train(averaged, data, epochs=4)[0], strict=True):
+        for path, values in one.weights.items():
             expected[path] = momentum * expected[path] + (1 - momentum) * values if path in expected else values
-            np.testing.assert_allclose(found[path], expected[path], atol=1e-7)
+            np.testing.assert_allclose(other.weights[path], expected[path], atol=1e-7)
 
 
 def test_the_learning_rate_decays_with_the_step() -> None:

@@ -50,14 +50,15 @@ NUMBER = Number.model_validate(
         "section": "7",
         "quantity": "accuracy",
         "published": 0.95,
-        "tolerance": 0.01,
+        "rounding": 0.0005,
         "curve": {"variant": "mlp128", "split": "test", "column": "accuracy", "epoch": "last"},
     }
 )
 
 
-def run_with(accuracy: float) -> Curves:
-    return {("mlp128", "test"): pd.DataFrame({"epoch": [1], "accuracy": [accuracy], "loss": [0.1]}, index=[1])}
+def runs_with(*accuracies: float) -> Curves:
+    rows = {"epoch": 1, "seed": range(len(accuracies)), "accuracy": accuracies, "loss": 0.1}
+    return {("mlp128", "test"): pd.DataFrame(rows)}
 
 
 def target() -> Target:
@@ -65,29 +66,39 @@ def target() -> Target:
     return Target(NUMBER, NUMBER.curve, None)
 
 
-def test_seeds_become_mean_and_standard_deviation() -> None:
-    row = summarize("fresh", target(), [run_with(0.92), run_with(0.96)])
+def test_an_experiment_has_a_value_for_each_seed() -> None:
+    row = summarize("fresh", target(), runs_with(0.92, 0.96)).measured
     assert row.values == [0.92, 0.96]
     assert row.mean == pytest.approx(0.94)
-    assert row.standard_deviation == pytest.approx(0.04 / 2**0.5)
+    assert row.std == pytest.approx(0.04 / 2**0.5)
     assert row.reproduced is True
-    single = summarize("fresh", target(), [run_with(0.93)])
-    assert single.standard_deviation is None
-    assert single.reproduced is False
+    single = summarize("fresh", target(), runs_with(0.93)).measured
+    assert (single.std, single.reproduced) == (None, None)
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    row = summarize("fresh", target(), [run_with(0.92), run_with(0.96)])
-    result = published.ExperimentResult("from scratch", ["variants=[mlp128]"], [0, 1], [row])
+    rows = [summarize("fresh", target(), runs_with(*accuracies)) for accuracies in ([0.92, 0.96], [0.5])]
+    result = published.ExperimentResult("from scratch", ["variants=[mlp128]"], [0, 1], rows)
     experiments.write(tmp_path / "experiments.json", {"fresh": result})
-    (read,) = published.read_experiments(tmp_path / "experiments.json")["fresh"].numbers
-    assert (read.quantity, read.values, read.mean) == ("accuracy", [0.92, 0.96], 0.94)
+    read = published.read_experiments(tmp_path / "experiments.json")["fresh"]
+    assert (read.description, read.set, read.seeds) == ("from scratch", ["variants=[mlp128]"], [0, 1])
+    two, single = (number.measured for number in read.numbers)
+    assert (read.numbers[0].quantity, two.values, two.mean, two.reproduced) == ("accuracy", [0.92, 0.96], 0.94, True)
+    assert two.interval
+    assert (single.values, single.interval, single.reproduced) == ([0.5], None, None)
 
 
 def test_a_mistake_in_the_file_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "experiments.yaml"
     path.write_text((ROOT / "experiments.yaml").read_text("utf-8").replace("first: 31", "frist: 31", 1), "utf-8")
     with pytest.raises(UserError, match=r"experiments\.report-b-continued\.epochs\.frist.* is 'frist': it must be"):
+        experiments.load(path)
+
+
+def test_the_seeds_are_those_of_params_yaml_and_not_of_experiments_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    path.write_text("seeds: [0]\n" + (ROOT / "experiments.yaml").read_text("utf-8"), "utf-8")
+    with pytest.raises(UserError, match=r"^\S+/experiments\.yaml: seeds [^\n]*$"):
         experiments.load(path)
 
 
@@ -106,7 +117,7 @@ def test_an_experiment_is_compared_with_all_numbers_on_the_curves_of_its_variant
 def test_an_experiment_may_name_the_quantities_and_move_an_epoch() -> None:
     quantities = ["accuracy of the plateau", "accuracy at 6 epochs"]
     moved, plain = targets("refit", experiment(quantities=quantities, epochs={6: 21}), PUBLISHED)
-    assert (moved.number.quantity, moved.number.published, moved.number.tolerance) == (quantities[1], 0.9538, 0.006)
+    assert (moved.number.quantity, moved.number.published, moved.number.rounding) == (quantities[1], 0.9538, 0.00005)
     assert (moved.epoch, moved.point.epoch) == (21, 21)
     assert (plain.number.quantity, plain.epoch, plain.point.epoch) == (quantities[0], None, "last")
 
@@ -124,12 +135,12 @@ def test_an_epoch_of_no_number_is_an_error_of_one_line() -> None:
 
 def test_a_number_that_a_run_does_not_have_is_an_error_of_one_line() -> None:
     with pytest.raises(UserError, match=r"wide does not measure 'accuracy': add its epoch to train\.checkpoints"):
-        summarize("wide", target(), [{}])
+        summarize("wide", target(), {})
 
 
 def test_a_commit_without_curves_has_no_number(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="wide does not measure 'accuracy'"):
-        summarize("wide", target(), [experiments._curves(tmp_path, "HEAD", "mlp128")])
+        summarize("wide", target(), experiments._curves(tmp_path, "HEAD", "mlp128"))
 
 
 @pytest.fixture
@@ -141,14 +152,16 @@ def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAILS", "")
     monkeypatch.setattr(experiments, "git", lambda root, *words: "c0ffee\n")
-    monkeypatch.setattr(experiments, "_finished", lambda root, commit: {"wide-1": commit})
+    monkeypatch.setattr(experiments, "_finished", lambda root, commit: {"narrow": commit})
     return tmp_path / "dvc.log"
 
 
 WIDE = Experiments.model_validate(
     {
-        "seeds": [0, 1],
-        "experiments": {"wide": {"description": "wide", "variant": "mlp64", "set": ["models.mlp64.units=[256]"]}},
+        "experiments": {
+            "wide": {"description": "wide", "variant": "mlp64", "set": ["models.mlp64.units=[256]"]},
+            "narrow": {"description": "narrow", "variant": "mlp64", "set": ["models.mlp64.units=[16]"]},
+        }
     }
 )
 
@@ -156,15 +169,29 @@ WIDE = Experiments.model_validate(
 def test_only_what_was_not_run_on_this_commit_is_queued_and_run(dvc: Path, tmp_path: Path) -> None:
     assert experiments.run(tmp_path, WIDE) == "c0ffee"
     assert dvc.read_text("utf-8").splitlines() == [
-        "exp run --queue --name wide-0 -S variants=[mlp64] -S models.mlp64.units=[256] -S train.seed=0",
+        "exp run --queue --name wide -S variants=[mlp64] -S models.mlp64.units=[256]",
         "exp run --run-all",
     ]
 
 
 def test_an_experiment_that_was_not_run_is_an_error_that_says_what_to_type(dvc: Path, tmp_path: Path) -> None:
-    wanted = WIDE.model_copy(update={"seeds": [0]})
-    with pytest.raises(UserError, match=r"^experiment wide-0 has not been run on c0ffee: type `make experiments`$"):
-        experiments.results(tmp_path, wanted, PUBLISHED, "c0ffee")
+    with pytest.raises(UserError, match=r"^experiment wide has not been run on c0ffee: type `make experiments`$"):
+        experiments.results(tmp_path, WIDE, PUBLISHED, "c0ffee")
+
+
+def test_the_results_have_each_number_of_the_variant_with_each_seed_of_the_experiment(
+    dvc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"epoch": epoch, "seed": seed, "accuracy": 0.9, "loss": 0.1} for seed in (3, 5, 7) for epoch in (1, 2)]
+    curves = {("mlp64", split): pd.DataFrame(rows) for split in ("train", "validation")}
+    monkeypatch.setattr(experiments, "_curves", lambda root, revision, variant: curves)
+    narrow = Experiments(experiments={"narrow": WIDE.experiments["narrow"]})
+    (result,) = experiments.results(tmp_path, narrow, PUBLISHED, "c0ffee").values()
+    assert (result.description, result.seeds) == ("narrow", [3, 5, 7])
+    assert result.set == ["variants=[mlp64]", "models.mlp64.units=[16]"]
+    expected = [number.quantity for number in PUBLISHED.numbers if number.curve and number.curve.variant == "mlp64"]
+    assert [number.quantity for number in result.numbers] == expected
+    assert {len(number.measured.values) for number in result.numbers} == {3}
 
 
 def test_a_failing_run_is_an_error_of_one_line(dvc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ def change_results(folder: Path) -> None:
         variants=["cnn-large", "mlp64"],
         train__epochs=6,
         train__checkpoints=[2, 6],
-        train__seed=7,
-        train__threads=1,
+        train__seeds=[7],
+        train__threads=2,
         preprocess__validation_fraction=0.5,
         models__mlp64__units=[8],
     )

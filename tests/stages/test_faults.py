@@ -236,7 +236,7 @@ def test_a_second_run_at_the_same_time_is_refused(folder: Path, template: Path) 
 def test_two_queue_workers_at_once_give_the_results_of_single_runs(folder: Path, template: Path) -> None:
     seeds = {"first": 1, "second": 2, "again": 1}
     for name, seed in seeds.items():
-        run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.seed={seed}")
+        run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.seeds=[{seed}]")
     with queue_workers(folder, 2):
         deadline = time.monotonic() + 300
         while len(re.findall(r"Success|Failed", status := run(folder, "dvc", "queue", "status"))) < 3:

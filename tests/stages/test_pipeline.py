@@ -10,11 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.metrics import log_loss, recall_score
 from support import call, edit, queue_workers, run
 from zc.lockfile import LockFile
 
+from digits.core.artifacts import read_arrays
 from digits.core.errors import UserError
+from digits.evaluation import comparison
 from digits.replication import experiments
 from digits.replication.experiments import Experiments
 from digits.replication.published import Published
@@ -45,7 +49,8 @@ def test_repro_runs_every_stage_once_and_prints_a_line_for_each_epoch(reproduced
     assert sorted(stages) == sorted(["params", "download", "preprocess", "neighbors", *of_variants, "compare"])
     assert stages[0] == "params"
     assert re.search(
-        r"^mlp64 epoch 2/2: loss \d\.\d{4}, accuracy \d+\.\d\d%, validation loss .+, validation accuracy .+%$",
+        r"^mlp64 epoch 2/2: loss \d\.\d{4} ± \d\.\d{4}, accuracy \d+\.\d\d% ± \d+\.\d\d%, "
+        r"validation loss .+ ± .+, validation accuracy .+% ± .+%$",
         reproduced,
         re.MULTILINE,
     )
@@ -57,37 +62,107 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(clone: Path) -> None:
     assert call(clone, "check-lock") == ""
 
 
-def test_metrics_and_plots_agree_with_each_other(template: Path) -> None:
+@pytest.mark.parametrize("variant", ["mlp64", "cnn"])
+def test_metrics_and_plots_of_a_variant_agree_with_the_predictions_of_its_seeds(template: Path, variant: str) -> None:
+    found, plots = metrics(template, f"variants/{variant}"), template / "plots" / "variants" / variant
+    predictions = read_arrays(template / f"data/predictions/{variant}.npz")
+    labels, probabilities = read_arrays(template / "data/processed/test.npz")["labels"], predictions["probabilities"]
+    assert predictions["seeds"].tolist() == found["seeds"] == [0, 1]
+    assert probabilities.shape == (2, 397, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=2), 1, rtol=1e-5)
+    predicted = probabilities.argmax(axis=2)
+    wrong = predicted != labels
+    assert (wrong[0] != wrong[1]).any(), "the seeds should differ"
+
+    test = found["test"]
+    assert test["errors"]["values"] == wrong.sum(axis=1).tolist()
+    assert test["errors"]["mean"] == wrong.sum() / 2
+    assert test["accuracy"]["values"] == pytest.approx(1 - wrong.mean(axis=1), abs=1e-6)
+    assert test["accuracy"]["mean"] == pytest.approx(1 - wrong.mean(), abs=1e-6)
+    assert test["accuracy"]["std"] == pytest.approx(wrong.mean(axis=1).std(ddof=1), rel=1e-4)
+    lower, upper = test["accuracy_interval"]
+    assert lower < test["accuracy"]["mean"] < upper
+    likelihoods = np.take_along_axis(probabilities, labels[np.newaxis, :, np.newaxis], axis=2)
+    assert test["loss"]["values"] == pytest.approx(-np.log(likelihoods).mean(axis=(1, 2)), rel=1e-4)
+    mean = probabilities.mean(axis=0, dtype=np.float64)
+    assert test["ensemble"]["errors"] == (mean.argmax(axis=1) != labels).sum()
+    assert test["ensemble"]["accuracy"] == pytest.approx((mean.argmax(axis=1) == labels).mean(), abs=1e-6)
+    assert test["ensemble"]["loss"] == pytest.approx(log_loss(labels, mean), rel=1e-4)
+    assert test["ensemble"]["loss"] < test["loss"]["mean"]  # the logarithm is concave
+    assert sum(row["support"] for row in found["per_class"].values()) == 397
+    recalls = [recall_score(labels, each, average=None) for each in predicted]
+    assert [row["recall"] for row in found["per_class"].values()] == pytest.approx(np.mean(recalls, axis=0), abs=1e-5)
+    assert sum(row["count"] for row in found["calibration"]["bins"]) == 2 * 397
+
+    confusion, errors = table(plots / "confusion.csv"), table(plots / "errors.csv")
+    assert len(confusion) == 100
+    assert sum(float(row["count"]) for row in confusion) == 397
+    assert sum(float(row["count"]) for row in confusion if row["actual"] != row["predicted"]) == wrong.sum() / 2
+    assert [int(row["index"]) for row in errors] == np.flatnonzero(wrong.any(axis=0)).tolist()
+    for row in errors:
+        index = int(row["index"])
+        assert int(row["seeds_wrong"]) == wrong[:, index].sum()
+        assert int(row["label"]) == labels[index]
+        assert int(row["answer"]) in predicted[wrong[:, index], index]
+        assert float(row["probability_answer"]) == pytest.approx(mean[index, int(row["answer"])], abs=1e-4)
+        assert float(row["probability_label"]) == pytest.approx(mean[index, labels[index]], abs=1e-4)
+    every, some = int(wrong.all(axis=0).sum()), int((wrong[0] != wrong[1]).sum())
+    images = metrics(template, f"variants/{variant}-errors")["images"]
+    assert images == {"all": every, "some": some, "none": 397 - every - some}
+
+
+@pytest.mark.parametrize("variant", ["mlp64", "cnn"])
+def test_the_curves_have_a_row_for_each_epoch_of_each_seed(template: Path, variant: str) -> None:
+    found, plots = metrics(template, f"variants/{variant}"), template / "plots" / "variants" / variant
+    training, epochs = table(plots / "training.csv"), table(plots / "epochs.csv")
+    places = [("1", "0"), ("1", "1"), ("2", "0"), ("2", "1")]
+    assert [(row["epoch"], row["seed"]) for row in training] == places
+    assert [(row["epoch"], row["seed"]) for row in epochs] == places
+    assert [float(row["accuracy"]) for row in epochs[2:]] == found["test"]["accuracy"]["values"]
+    assert [float(row["loss"]) for row in epochs[2:]] == found["test"]["loss"]["values"]
+
+    validation = [float(row["val_accuracy"]) for row in training]
+    best = found["best"]
+    assert best["selected_on"] == "validation"
+    assert best["epoch"] == (1 if sum(validation[:2]) >= sum(validation[2:]) else 2)
+    chosen = [row for row in epochs if row["epoch"] == str(best["epoch"])]
+    assert best["accuracy"]["values"] == [float(row["accuracy"]) for row in chosen]
+    assert best["loss"]["mean"] == pytest.approx(sum(float(row["loss"]) for row in chosen) / 2, rel=1e-5)
+
+    wrong = table(plots / "validation_errors.csv")
+    assert all(row["seeds_wrong"] in ("1", "2") and 0 <= int(row["index"]) < 350 for row in wrong)
+    assert sum(int(row["seeds_wrong"]) for row in wrong) == pytest.approx(350 * (2 - sum(validation[2:])), abs=0.01)
+
+    weights = read_arrays(template / f"models/{variant}/weights.npz")
+    assert (weights.pop("seeds").tolist(), weights.pop("epochs").tolist()) == ([0, 1], [1, 2])
+    assert {values.shape[:2] for values in weights.values()} == {(2, 2)}
+
+
+def test_the_summary_and_the_comparison_have_the_means_of_all_variants(template: Path) -> None:
     dataset = metrics(template, "dataset")
     assert [dataset[split]["images"] for split in ("train", "validation", "test")] == [1050, 350, 397]
-    for variant in ("mlp64", "cnn"):
-        found, plots = metrics(template, f"variants/{variant}"), template / "plots" / "variants" / variant
-        training, epochs = table(plots / "training.csv"), table(plots / "epochs.csv")
-        assert [row["epoch"] for row in training] == [row["epoch"] for row in epochs] == ["1", "2"]
-        confusion, errors = table(plots / "confusion.csv"), table(plots / "errors.csv")
-        assert len(confusion) == 100
-        wrong = sum(int(row["count"]) for row in confusion if row["actual"] != row["predicted"])
-        assert wrong == len(errors)
-        assert wrong == found["test"]["errors"] == metrics(template, f"variants/{variant}-errors")["errors"]
-        assert found["test"]["accuracy"] == pytest.approx(1 - wrong / 397, abs=1e-6)
-        lower, upper = found["test"]["accuracy_interval"]
-        assert lower < found["test"]["accuracy"] < upper
-        assert found["best"]["selected_on"] == "validation"
-        assert found["best"]["epoch"] == max((1, 2), key=lambda e: float(training[e - 1]["val_accuracy"]))
-        assert found["test"]["accuracy"] == pytest.approx(float(epochs[-1]["accuracy"]))
-        assert sum(row["support"] for row in found["per_class"].values()) == 397
-        assert sum(row["count"] for row in found["calibration"]["bins"]) == 397
-        for row in errors:
-            assert row["label"] != row["predicted"]
-            assert float(row["probability_predicted"]) >= float(row["probability_label"])
     assert metrics(template, "variants/mlp64")["parameters"] == 50_890
     summary = metrics(template, "summary")
     assert list(summary) == ["mlp64", "cnn"]
-    assert summary["cnn"]["accuracy"] == metrics(template, "variants/cnn")["test"]["accuracy"]
-    assert len(table(template / "plots/curves.csv")) == 2 * 3 * 2  # variants, splits, epochs
+    test = metrics(template, "variants/cnn")["test"]
+    assert summary["cnn"] == {
+        "accuracy": test["accuracy"]["mean"],
+        "accuracy_std": test["accuracy"]["std"],
+        "loss": test["loss"]["mean"],
+    }
+    curves = table(template / "plots/curves.csv")
+    assert len(curves) == 2 * 3 * 2  # variants, splits, epochs
+    (last,) = [row for row in curves if (row["variant"], row["split"], row["epoch"]) == ("cnn", "test", "2")]
+    assert float(last["accuracy"]) == pytest.approx(test["accuracy"]["mean"], rel=1e-5)
+    assert float(last["accuracy_std"]) == pytest.approx(test["accuracy"]["std"], rel=1e-3)
+    assert float(last["loss_std"]) == pytest.approx(test["loss"]["std"], rel=1e-3)
     numbers = metrics(template, "published")["numbers"]
-    assert next(row for row in numbers if row["published"] == 50_890)["reproduced"] is True
-    assert next(row for row in numbers if row["variant"] == "mlp128")["reproduced"] is None
+    assert next(row for row in numbers if row["published"] == 50_890)["measured"]["reproduced"] is True
+    curve = next(
+        row for row in numbers if row["variant"] == "mlp64" and row["quantity"].startswith("training accuracy")
+    )
+    assert len(curve["measured"]["values"]) == 2
+    assert next(row for row in numbers if row["variant"] == "mlp128")["measured"] is None
 
 
 @pytest.mark.slow(20)
@@ -97,8 +172,8 @@ def test_an_experiment_with_more_epochs_retrains_but_does_not_download(experimen
     assert not {"download", "preprocess", "neighbors"} & stages
     longer = (experiment / "plots/variants/mlp64/epochs.csv").read_text("utf-8").splitlines()
     shorter = run(experiment, "git", "show", "HEAD:plots/variants/mlp64/epochs.csv").splitlines()
-    assert (len(longer), len(shorter)) == (4, 3)
-    assert longer[:3] == shorter
+    assert (len(longer), len(shorter)) == (7, 5)  # two seeds
+    assert longer[:5] == shorter
 
 
 def test_an_experiment_appears_in_exp_show_and_metrics_diff(experiment: Path) -> None:
@@ -106,7 +181,8 @@ def test_an_experiment_appears_in_exp_show_and_metrics_diff(experiment: Path) ->
     assert row["train.epochs"] == "3"
     assert float(row["mlp64.accuracy"]) == metrics(experiment, "summary")["mlp64"]["accuracy"]
     diff = json.loads(run(experiment, "dvc", "metrics", "diff", "--json", "HEAD"))["metrics/summary.json"]
-    assert (diff["mlp64.epochs"]["old"], diff["mlp64.epochs"]["new"]) == (2, 3)
+    before = json.loads(run(experiment, "git", "show", "HEAD:metrics/summary.json"))["mlp64"]["accuracy"]
+    assert (diff["mlp64.accuracy"]["old"], diff["mlp64.accuracy"]["new"]) == (before, float(row["mlp64.accuracy"]))
 
 
 def test_published_numbers_are_compared_with_an_experiment(experiment: Path) -> None:
@@ -116,21 +192,21 @@ def test_published_numbers_are_compared_with_an_experiment(experiment: Path) -> 
         "section": "1",
         "quantity": "accuracy",
         "published": 0.5,
-        "tolerance": 0.01,
+        "rounding": 0.005,
         "curve": point,
     }
     source = Published.model_validate({"reports": {}, "numbers": [number], "claims": []})
     wanted = Experiments.model_validate(
-        {
-            "seeds": [3],
-            "experiments": {"epochs": {"description": "three", "variant": "mlp64", "set": ["train.epochs=3"]}},
-        }
+        {"experiments": {"epochs-3": {"description": "three", "variant": "mlp64", "set": ["train.epochs=3"]}}}
     )
     head = run(experiment, "git", "rev-parse", "HEAD").strip()
-    (row,) = experiments.results(experiment, wanted, source, head)["epochs"].numbers
-    assert row.mean == metrics(experiment, "summary")["mlp64"]["accuracy"]
-    assert row.reproduced is (abs(row.mean - 0.5) <= 0.01)
-    absent = wanted.model_copy(update={"seeds": [4]})
+    found = experiments.results(experiment, wanted, source, head)["epochs-3"]
+    assert found.seeds == [0, 1]
+    (row,) = found.numbers
+    accuracy = metrics(experiment, "variants/mlp64")["test"]["accuracy"]
+    assert row.measured.values == pytest.approx(accuracy["values"])
+    assert row.measured.mean == pytest.approx(accuracy["mean"], abs=1e-6)
+    absent = Experiments(experiments={"epochs-4": wanted.experiments["epochs-3"]})
     with pytest.raises(UserError, match="experiment epochs-4 has not been run on"):
         experiments.results(experiment, absent, source, head)
 
@@ -155,10 +231,19 @@ def test_plots_diff_draws_all_variants_of_both_sides(experiment: Path) -> None:
 
 
 @pytest.mark.slow(20)
-def test_a_queued_experiment_trains_another_variant_alone(template: Path, tmp_path: Path) -> None:
+def test_a_queued_experiment_trains_another_variant_alone_with_one_seed(template: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(template, tmp_path / "clone", symlinks=True))
-    settings = ("-S", "variants=[mlp128]", "-S", "models.mlp128.normalize=true")
-    run(folder, "dvc", "exp", "run", "--queue", "-n", "scaled", *settings)
+    writers = np.arange(397) % 20
+    (tmp_path / "writers.tsv").write_text("".join(f"0\t4\t{writer}\n" for writer in writers), "utf-8")
+    sha256 = hashlib.sha256((tmp_path / "writers.tsv").read_bytes()).hexdigest()
+    settings = [
+        "variants=[mlp128]",
+        "models.mlp128.normalize=true",
+        "train.seeds=[4]",
+        f"evaluate.writers={{source: '{tmp_path / 'writers.tsv'}', sha256: '{sha256}'}}",
+    ]
+    words = [word for setting in settings for word in ("-S", setting)]
+    run(folder, "dvc", "exp", "run", "--queue", "-n", "scaled", *words)
     with queue_workers(folder, 1):
         # `queue logs --follow` would fail until the worker has taken the task.
         deadline = time.monotonic() + 120
@@ -169,14 +254,40 @@ def test_a_queued_experiment_trains_another_variant_alone(template: Path, tmp_pa
     stages = {stage for stage in RUNNING.findall(log) if "@" in stage}
     assert stages == {"train@mlp128", "evaluate@mlp128", "analyze@mlp128"}
 
-    row = show_experiments(folder)["scaled"]
-    assert int(float(row["mlp128.parameters"])) == 101_770
-    assert row["cnn.accuracy"] == ""
     revision = run(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps/**/scaled").strip()
-    found = json.loads(run(folder, "git", "show", f"{revision}:metrics/variants/mlp128.json"))
-    assert found["best"]["selected_on"] == "test"
-    training = run(folder, "git", "show", f"{revision}:plots/variants/mlp128/training.csv").splitlines()
+
+    def show(path: str) -> str:
+        return run(folder, "git", "show", f"{revision}:{path}")
+
+    row = show_experiments(folder)["scaled"]
+    assert row["cnn.accuracy"] == ""
+    found = json.loads(show("metrics/variants/mlp128.json"))
+    assert float(row["mlp128.accuracy"]) == found["test"]["accuracy"]["mean"]
+    assert (found["parameters"], found["seeds"], found["best"]["selected_on"]) == (101_770, [4], "test")
+    # One seed shows no spread.
+    for spread in (*(found["test"][name] for name in ("accuracy", "loss", "errors")), found["best"]["accuracy"]):
+        assert spread["std"] is None
+        assert spread["values"] == [spread["mean"]]
+    assert found["test"]["ensemble"]["errors"] == found["test"]["errors"]["mean"]
+    assert json.loads(show("metrics/summary.json"))["mlp128"]["accuracy_std"] is None
+    curves = list(csv.DictReader(show("plots/curves.csv").splitlines()))
+    assert {(row["accuracy_std"], row["loss_std"]) for row in curves} == {("", "")}
+    errors = list(csv.DictReader(show("plots/variants/mlp128/errors.csv").splitlines()))
+    assert {row["seeds_wrong"] for row in errors} == {"1"}
+    mistakes = comparison.read_mistakes(show("plots/variants/mlp128/errors.csv"))
+    result = comparison.result(found["test"]["errors"]["values"], dict.fromkeys(mistakes, 1), 397)
+    expected = comparison.accuracy_interval(result, writers)
+    assert found["test"]["accuracy_interval"] == pytest.approx(expected, rel=1e-5)
+    assert expected != pytest.approx(comparison.accuracy_interval(result), rel=1e-3)
+    assert json.loads(show("metrics/variants/mlp128-errors.json"))["images"]["some"] == 0
+    numbers = json.loads(show("metrics/published.json"))["numbers"]
+    curve = next(row for row in numbers if row["quantity"] == "accuracy of the plateau")
+    assert (curve["measured"]["interval"], curve["measured"]["reproduced"]) == (None, None)
+    # The variant trains on all images.
+    training = show("plots/variants/mlp128/training.csv").splitlines()
     assert {row["val_loss"] for row in csv.DictReader(training)} == {""}
+    assert show("plots/variants/mlp128/validation_errors.csv") == "index,seeds_wrong\n"
+    assert re.search(r"^mlp128 epoch 2/2: loss \d\.\d{4}, accuracy \d+\.\d\d%$", log, re.MULTILINE)
     drawn = run(folder, "git", "ls-tree", "--name-only", revision, "plots/compare/").split()
     assert drawn == ["plots/compare/mlp128.png", "plots/compare/test.png"]
     assert run(folder, "git", "status", "--porcelain") == ""
@@ -211,7 +322,7 @@ def test_a_mistake_in_the_parameters_ends_repro_before_it_deletes_anything(
 
 
 def test_check_lock_names_what_has_changed(clone: Path) -> None:
-    edit(clone / "params.yaml", train__seed=1)
+    edit(clone / "params.yaml", train__seeds=[1])
     with (clone / "src/digits/stages/analyze.py").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
     pipeline = clone / "dvc.yaml"

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from support import ROOT, outputs, run
+from support import ROOT, edit, outputs, run
+
+from digits.core.artifacts import read_arrays
 
 FULL = "DIGITS_FULL"
 # With this setting oneDNN does not use AVX2, as on another kind of processor.
@@ -69,6 +71,23 @@ def test_a_stage_run_twice_with_one_setting_of_onednn_gives_the_same_bytes(templ
         found.append(sums(folder, "train@cnn"))
     assert found[0] == found[1]
     assert found[0].keys() == sums(template, "train@cnn").keys()
+
+
+@pytest.mark.slow(5)
+def test_a_seed_alone_gives_the_same_bytes_as_among_others(template: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(template, tmp_path / "clone", symlinks=True))
+    edit(folder / "params.yaml", train__seeds=[1])
+    remove(outputs(folder, "train@mlp64"))
+    run(folder, "python", "src", "train", "mlp64")
+    alone, among = (read_arrays(clone / "models/mlp64/weights.npz") for clone in (folder, template))
+    assert (alone.pop("seeds").tolist(), among.pop("seeds").tolist()) == ([1], [0, 1])
+    assert alone.pop("epochs").tolist() == among.pop("epochs").tolist() == [1, 2]
+    assert alone.keys() == among.keys()
+    for path, values in alone.items():
+        assert values.tobytes() == among[path][1:].tobytes(), path
+    header, *rows = (template / "plots/variants/mlp64/training.csv").read_text("utf-8").splitlines()
+    found = (folder / "plots/variants/mlp64/training.csv").read_text("utf-8").splitlines()
+    assert found == [header, *(row for row in rows if row.split(",")[1] == "1")]
 
 
 @pytest.mark.skipif(FULL not in os.environ, reason="`make test-bytes` runs it: a quarter of an hour")

@@ -43,6 +43,18 @@ def test_a_page_may_quote_the_table_of_another_page(tree: Path) -> None:
     ]
 
 
+def test_a_mean_and_its_standard_deviation_in_prose_must_both_stand_in_a_table(tree: Path) -> None:
+    table = "<!-- table: results -->\n\n| accuracy |\n| --: |\n| 95.20 ± 0.11 % |\n\n<!-- end -->\n"
+    write(
+        tree,
+        {"README.md": f"{table}It reaches 95.20 %, that is 95.20 ± 0.11 %,\nnot 95.20 ± 0.12 % or 95.21 ±\n0.11 %.\n"},
+    )
+    assert check_docs.percentages(tree) == [
+        "README.md:9: 0.12 % stands in no table: correct it, or take it out",
+        "README.md:9: 95.21 % stands in no table: correct it, or take it out",
+    ]
+
+
 def test_percentages_in_code_and_on_other_pages_are_not_checked(tree: Path) -> None:
     write(tree, {"README.md": "```\n50.5 %\n```\n", "CHANGELOG.md": "50.5 %\n", "benchmarks/results.md": "50.5 %\n"})
     assert check_docs.percentages(tree) == []
@@ -129,52 +141,52 @@ def test_a_link_to_a_committed_file_that_a_run_deleted_is_no_problem(tree: Path)
 
 
 POINT = {"variant": "mlp128", "split": "test", "column": "accuracy", "epoch": 6}
-NUMBER = {"report": "A", "section": "7", "quantity": "accuracy", "published": 0.95, "tolerance": 0.01, "curve": POINT}
-ROW = {"report": "A", "quantity": "accuracy", "epoch": None, "published": 0.95, "tolerance": 0.01}
-MEASURED = {"mean": 0.93, "standard_deviation": 0.01, "reproduced": False, "values": [0.92, 0.94]}
-NOT_AS_ASKED = "'fresh' is not as in experiments.yaml and data/published.yaml"
-SCALED = "models.mlp128.normalize=true"
+NUMBER = {"report": "A", "section": "7", "quantity": "accuracy", "published": 0.95, "rounding": 0.005, "curve": POINT}
+MEASURED = {"mean": 0.93, "std": 0.01, "values": [0.92, 0.94], "interval": [0.7, 1.2], "reproduced": True}
+ROW = {"report": "A", "quantity": "accuracy", "epoch": 21, "published": 0.95, "measured": MEASURED}
+SCALED = {
+    "description": "scaled",
+    "set": ["variants=[mlp128]", "models.mlp128.normalize=true"],
+    "seeds": [4, 1],
+    "numbers": [ROW],
+}
+NOT_AS_ASKED = "metrics/experiments.json: 'scaled' is not as in experiments.yaml and data/published.yaml"
+AGAIN = "type `make experiments`"
 
 
 def commit_experiments(
-    root: Path, *, seed: int = 1, row: dict[str, Any] | None = None, fresh: dict[str, Any] | None = None, **others: Any
+    root: Path,
+    results: dict[str, Any],
+    *,
+    seeds: tuple[int, ...] = (4, 1),
+    number: dict[str, Any] | None = None,
+    pipeline: dict[str, bool | None] | None = None,
 ) -> None:
-    """Commit experiments, and results that agree with them and with the pipeline, except for changes.
+    """Commit an experiment, and results.
 
     Args:
         root: the repository.
-        seed: of the pipeline; the experiments have 4 and 1.
-        row: changes in the number of the experiment that changes no parameter, `fresh`.
-        fresh: other changes in its results.
-        others: the results of other experiments; None: no results.
+        results: the content of metrics/experiments.json.
+        seeds: those of params.yaml.
+        number: changes in the published number that the experiment measures.
+        pipeline: the experiments in metrics/published.json; None: as in `results`.
     """
     wanted = {
-        "fresh": {"description": "from scratch", "variant": "mlp128"},
-        "scaled": {"description": "scaled", "variant": "mlp128", "set": [SCALED], "epochs": {6: 21}},
-    }
-    results: dict[str, Any] = {
-        "fresh": {
-            "description": "from scratch",
-            "set": ["variants=[mlp128]"],
-            "seeds": [4, 1],
-            "numbers": [ROW | MEASURED | (row or {})],
-            **(fresh or {}),
-        },
         "scaled": {
             "description": "scaled",
-            "set": ["variants=[mlp128]", SCALED],
-            "seeds": [4, 1],
-            "numbers": [ROW | MEASURED | {"epoch": 21}],
-        },
-        **others,
+            "variant": "mlp128",
+            "set": ["models.mlp128.normalize=true"],
+            "epochs": {6: 21},
+        }
     }
-    pipeline = [{"report": "A", "quantity": "accuracy", "measured": 0.94}]
+    outcomes = {name: True for name, result in results.items() if result.get("numbers")}
+    row = {"report": "A", "quantity": "accuracy", "experiments": outcomes if pipeline is None else pipeline}
     files = {
-        "experiments.yaml": safe_dump({"seeds": [4, 1], "experiments": wanted}),
-        "params.yaml": safe_dump({"train": {"seed": seed}}),
-        "data/published.yaml": safe_dump({"reports": {}, "numbers": [NUMBER], "claims": []}),
-        "metrics/published.json": json.dumps({"numbers": pipeline}),
-        "metrics/experiments.json": json.dumps({name: result for name, result in results.items() if result}),
+        "experiments.yaml": safe_dump({"experiments": wanted}),
+        "params.yaml": safe_dump({"train": {"seeds": list(seeds)}}),
+        "data/published.yaml": safe_dump({"reports": {}, "numbers": [NUMBER | (number or {})], "claims": []}),
+        "metrics/published.json": json.dumps({"numbers": [row]}),
+        "metrics/experiments.json": json.dumps(results),
     }
     write(root, files)
     run(root, "git", "add", ".")
@@ -182,7 +194,7 @@ def commit_experiments(
 
 
 def test_committed_experiments_that_agree_are_no_problem_whatever_the_work_tree_has(tree: Path) -> None:
-    commit_experiments(tree)
+    commit_experiments(tree, {"scaled": SCALED})
     assert check_docs.experiments(tree) == []
     write(
         tree,
@@ -191,33 +203,63 @@ def test_committed_experiments_that_agree_are_no_problem_whatever_the_work_tree_
     assert check_docs.experiments(tree) == []
 
 
+def test_experiments_that_are_missing_or_too_many_are_named(tree: Path) -> None:
+    commit_experiments(tree, {"wide": SCALED | {"numbers": []}})
+    assert check_docs.experiments(tree) == [
+        f"metrics/experiments.json: 'wide' is not in experiments.yaml: {AGAIN}",
+        f"metrics/experiments.json: 'scaled' is missing: {AGAIN}",
+    ]
+
+
 @pytest.mark.parametrize(
-    ("changes", "problem"),
+    "change",
     [
-        ({"scaled": None}, "'scaled' is missing"),
-        (
-            {"wide": {"description": "wide", "set": [], "seeds": [0], "numbers": []}},
-            "'wide' is not in experiments.yaml",
-        ),
-        ({"row": {"quantity": "loss"}}, NOT_AS_ASKED),
-        ({"row": {"epoch": 6}}, NOT_AS_ASKED),
-        ({"row": {"tolerance": 0.02}}, NOT_AS_ASKED),
-        ({"row": {"published": 0.96}}, NOT_AS_ASKED),
-        ({"fresh": {"description": "old"}}, NOT_AS_ASKED),
-        ({"fresh": {"set": []}}, NOT_AS_ASKED),
-        ({"fresh": {"seeds": [1]}}, NOT_AS_ASKED),
-        ({"fresh": {"numbers": []}}, NOT_AS_ASKED),
-        ({"seed": 4}, "'accuracy' of 'fresh' is not as in metrics/published.json with seed 4"),
-        ({"row": {"values": [0.94, 0.92]}}, "'accuracy' of 'fresh' is not as in metrics/published.json with seed 1"),
+        {"description": "old"},
+        {"set": []},
+        {"numbers": []},
+        {"numbers": [ROW | {"quantity": "loss"}]},
+        {"numbers": [ROW | {"epoch": 6}]},
+        {"numbers": [ROW | {"published": 0.96}]},
     ],
 )
-def test_committed_experiments_that_disagree_are_named(tree: Path, changes: dict[str, Any], problem: str) -> None:
-    commit_experiments(tree, **changes)
-    assert check_docs.experiments(tree) == [f"metrics/experiments.json: {problem}: type `make experiments`"]
+def test_results_of_another_experiment_are_named(tree: Path, change: dict[str, Any]) -> None:
+    commit_experiments(tree, {"scaled": SCALED | change})
+    assert f"{NOT_AS_ASKED}: {AGAIN}" in check_docs.experiments(tree)
+
+
+def test_results_for_another_published_number_are_named(tree: Path) -> None:
+    commit_experiments(tree, {"scaled": SCALED}, number={"published": 0.5})
+    assert check_docs.experiments(tree) == [f"{NOT_AS_ASKED}: {AGAIN}"]
+
+
+def test_a_verdict_of_another_rounding_is_named(tree: Path) -> None:
+    """0.95 lies in the interval of 0.92 and 0.94, but 1.5 does only if it is rounded to a whole number."""
+    apart = {"scaled": SCALED | {"numbers": [ROW | {"published": 1.5, "measured": MEASURED | {"reproduced": True}}]}}
+    commit_experiments(tree, apart, number={"published": 1.5, "rounding": 0.5})
+    assert check_docs.experiments(tree) == []
+    commit_experiments(tree, apart, number={"published": 1.5, "rounding": 0.05})
+    assert check_docs.experiments(tree) == [f"{NOT_AS_ASKED}: {AGAIN}"]
+
+
+def test_experiments_with_other_seeds_than_the_pipeline_are_named(tree: Path) -> None:
+    commit_experiments(tree, {"scaled": SCALED}, seeds=(4,))
+    assert check_docs.experiments(tree) == [
+        f"metrics/experiments.json: 'scaled' was not run with the seeds of params.yaml: {AGAIN}"
+    ]
+
+
+@pytest.mark.parametrize("pipeline", [{}, {"scaled": False}, {"scaled": True, "wide": None}])
+def test_published_metrics_without_the_results_of_the_experiments_are_named(
+    tree: Path, pipeline: dict[str, bool | None]
+) -> None:
+    commit_experiments(tree, {"scaled": SCALED}, pipeline=pipeline)
+    assert check_docs.experiments(tree) == [
+        "metrics/published.json: 'accuracy' does not have the results of metrics/experiments.json: type `dvc repro`"
+    ]
 
 
 def test_experiments_in_another_format_are_an_error_of_one_line(tree: Path) -> None:
-    commit_experiments(tree, scaled={"says": "scaled"})
+    commit_experiments(tree, {"scaled": {"says": "scaled"}})
     with pytest.raises(UserError, match=r"^metrics/experiments\.json in HEAD: scaled\.description: Field required$"):
         check_docs.experiments(tree)
 
@@ -257,7 +299,7 @@ def test_every_locked_package_must_be_listed_with_a_licence(tree: Path) -> None:
 
 
 def test_all_problems_are_printed_and_the_exit_status_is_1(tree: Path) -> None:
-    commit_experiments(tree, scaled={"says": "scaled"})
+    commit_experiments(tree, {"scaled": {"says": "scaled"}})
     write(tree, {"README.md": "[a](no.md)\n1.5 %\n", "docs/licenses.md": "", "requirements-dev.txt": "other==2.0 \\\n"})
     with pytest.raises(SystemExit) as error:
         check_docs.main(tree)
@@ -270,7 +312,7 @@ def test_all_problems_are_printed_and_the_exit_status_is_1(tree: Path) -> None:
 
 
 def test_a_tree_without_problems_passes_in_silence(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commit_experiments(tree)
+    commit_experiments(tree, {"scaled": SCALED})
     write(tree, {"docs/licenses.md": "| other | 2.0 | MIT |\n", "requirements-dev.txt": "other==2.0 \\\n"})
     check_docs.main(tree)
     assert capsys.readouterr().out == ""

@@ -9,61 +9,109 @@ from support import run
 from digits.core.errors import UserError
 from digits.versioning.revisions import workspace
 
+MEASURED: dict[str, Any] = {
+    "mean": 0.925123,
+    "std": 0.01234,
+    "values": [0.913, 0.938],
+    "interval": [0.911111, 0.939],
+    "reproduced": False,
+}
+ONE_SEED = MEASURED | {"std": None, "values": [0.925123], "interval": None, "reproduced": None}
+SIZE = {"mean": 70000, "std": None, "values": [70000], "interval": None, "reproduced": True}
 PUBLISHED: dict[str, Any] = {
     "report": "A",
     "section": "7",
     "quantity": "accuracy",
     "published": 0.95,
-    "measured": 0.925,
-    "difference": -0.025,
-    "tolerance": 0.01,
-    "reproduced": False,
-    "experiments": {"refit": {"reproduced": True}, "scaled": {"reproduced": False}},
+    "measured": MEASURED,
+    "experiments": {"refit": True, "scaled": False},
 }
-CLAIM = {"report": "A", "section": "3 and 7", "claim": "the loss rises", "from": -0.00123456, "to": 0.5, "holds": True}
-EXPERIMENT_NUMBER = {
+CLAIM = {
     "report": "A",
-    "quantity": "accuracy",
-    "epoch": 21,
-    "published": 0.95,
-    "mean": 0.951234,
-    "standard_deviation": 0.00456,
-    "tolerance": 0.01,
-    "reproduced": True,
+    "section": "3 and 7",
+    "claim": "the loss rises",
+    "from": -0.00123456,
+    "to": 0.5,
+    "interval": [-0.1, 0.25],
+    "holds": False,
 }
+EXPERIMENT_NUMBER = {"report": "A", "quantity": "accuracy", "epoch": 21, "published": 0.95, "measured": MEASURED}
 RESULTS: dict[str, Any] = {
-    "metrics/summary.json": {"cnn": {"epochs": 2}},
+    "metrics/summary.json": {"cnn": {}, "mlp64": {}},
     "metrics/variants/cnn.json": {
+        "seeds": [0, 1],
+        "epochs": 2,
         "parameters": 80202,
-        "test": {"accuracy": 0.9937, "accuracy_interval": [0.9919, 0.9951], "errors": 1234, "loss": 0.01911},
-        "calibration": {"expected_error": 0.0031},
-        "best": {"accuracy": 0.9939, "epoch": 1, "selected_on": "validation"},
+        "test": {
+            "accuracy": {"mean": 0.9937, "std": 0.00042},
+            "accuracy_interval": [0.9919, 0.9951],
+            "errors": {"mean": 1234.5, "std": 6.25},
+            "loss": {"mean": 0.01911, "std": 0.001},
+            "ensemble": {"accuracy": 0.9945},
+        },
+        "calibration": {"expected_error": {"mean": 0.0031, "std": 0.0004}},
+        "best": {"accuracy": {"mean": 0.9941, "std": 0.0003}, "epoch": 1, "selected_on": "validation"},
+    },
+    "metrics/variants/mlp64.json": {
+        "seeds": [0],
+        "epochs": 2,
+        "parameters": 50890,
+        "test": {
+            "accuracy": {"mean": 0.96, "std": None},
+            "accuracy_interval": [0.955, 0.965],
+            "errors": {"mean": 400.0, "std": None},
+            "loss": {"mean": 0.12, "std": None},
+            "ensemble": {"accuracy": 0.96},
+        },
+        "calibration": {"expected_error": {"mean": 0.01, "std": None}},
+        "best": {"accuracy": {"mean": 0.9601, "std": None}, "epoch": 1, "selected_on": "test"},
     },
     "metrics/variants/cnn-errors.json": {
-        "resemblance": {"wrong": {"share": 0.54}, "right": {"share": None}},
-        "rare_style": {"wrong": {"distance_quartiles": [5, 5.774, 6]}, "right": {"distance_quartiles": None}},
+        "images": {"all": 18, "some": 0, "none": 9982},
+        "resemblance": {"groups": {"all": {"share": 0.54}, "some": {"share": None}, "none": {"share": 0.025}}},
+        "rare_style": {
+            "groups": {
+                "all": {"distance_quartiles": [5, 5.774, 6]},
+                "some": {"distance_quartiles": None},
+                "none": {"distance_quartiles": [3, 4, 5]},
+            }
+        },
         "overlap": {
             "pairs": [{"digits": [4, 9], "observed": 7, "ratio": 3.51}],
             "share_of_errors": 0.1,
             "pairs_above_chance": 1,
         },
     },
+    "metrics/variants/mlp64-errors.json": {
+        "images": {"all": 400, "some": 300, "none": 9300},
+        "resemblance": {"groups": {"all": {"share": 0.5}, "some": {"share": 0.2}, "none": {"share": 0.01}}},
+        "rare_style": {"groups": {group: {"distance_quartiles": [3, 4, 5]} for group in ("all", "some", "none")}},
+        "overlap": {
+            "pairs": [{"digits": [3, 5], "observed": 0, "ratio": None}],
+            "share_of_errors": 0.5,
+            "pairs_above_chance": 2,
+        },
+    },
     "metrics/published.json": {
         "numbers": [
             PUBLISHED,
-            PUBLISHED
-            | {"quantity": "images", "published": 70000, "measured": 70000, "difference": 0, "reproduced": True},
-            PUBLISHED | {"measured": None, "difference": None, "reproduced": None, "experiments": {}},
+            PUBLISHED | {"measured": MEASURED | {"reproduced": True}},
+            PUBLISHED | {"quantity": "images", "published": 70000, "measured": SIZE, "experiments": {}},
+            PUBLISHED | {"measured": ONE_SEED, "experiments": {}},
+            PUBLISHED | {"measured": None, "experiments": {"refit": None}},
         ],
-        "claims": [CLAIM, CLAIM | {"section": "3", "from": None, "to": None, "holds": None}],
+        "claims": [
+            CLAIM,
+            CLAIM | {"interval": None, "holds": None},
+            CLAIM | {"section": "3", "from": None, "to": None, "interval": None, "holds": None},
+        ],
     },
     "metrics/experiments.json": {
         "refit": {
             "description": "one model",
             "numbers": [
                 EXPERIMENT_NUMBER,
-                EXPERIMENT_NUMBER
-                | {"quantity": "loss", "epoch": None, "standard_deviation": None, "reproduced": False},
+                EXPERIMENT_NUMBER | {"quantity": "loss", "epoch": None, "measured": ONE_SEED},
             ],
         }
     },
@@ -85,33 +133,38 @@ RESULTS: dict[str, Any] = {
 }
 EXPECTED = {
     "results": """\
-| variant | parameters | test accuracy after 2 epochs (95 % interval) | errors | loss | calibration error | test accuracy at the best epoch |
-| :-- | --: | --: | --: | --: | --: | --: |
-| `cnn` | 80,202 | 99.37 % (99.19 % to 99.51 %) | 1,234 | 0.019 | 0.003 | 99.39 % at 1, chosen on validation |
+| variant | parameters | test accuracy after 2 epochs, 1 or 2 seeds (95 % interval) | errors | loss | calibration error | test accuracy of the ensemble | test accuracy at the best epoch |
+| :-- | --: | --: | --: | --: | --: | --: | --: |
+| `cnn` | 80,202 | 99.37 ± 0.04 % (99.19 % to 99.51 %) | 1,234.5 ± 6.2 | 0.019 | 0.003 | 99.45 % | 99.41 ± 0.03 % at 1, chosen on validation |
+| `mlp64` | 50,890 | 96.00 % (95.50 % to 96.50 %) | 400 | 0.120 | 0.010 | 96.00 % | 96.01 % at 1, chosen on test |
 """,  # noqa: E501
     "published": """\
-| report | section | quantity | published | measured | difference | tolerance | reproduced |
-| :-- | --: | :-- | --: | :-- | :-- | --: | :-- |
-| A | 7 | accuracy | 0.95 | 0.925 | −0.025 | 0.01 | by `refit` |
-| A | 7 | images | 70,000 | 70,000 | 0 | 0.01 | yes |
-| A | 7 | accuracy | 0.95 | not run | not run | 0.01 | not run |
+| report | section | quantity | published | measured, 2 seeds | 95 % prediction interval | reproduced |
+| :-- | --: | :-- | --: | :-- | :-- | :-- |
+| A | 7 | accuracy | 0.95 | 0.9251 ± 0.012 | 0.9111 to 0.939 | by `refit` |
+| A | 7 | accuracy | 0.95 | 0.9251 ± 0.012 | 0.9111 to 0.939 | yes |
+| A | 7 | images | 70,000 | 70,000 | – | yes |
+| A | 7 | accuracy | 0.95 | 0.925123 | – | unknown from one seed |
+| A | 7 | accuracy | 0.95 | not run | – | not run |
 """,
     "claims": """\
-| report | section | claim | from | to | holds |
-| :-- | --: | :-- | :-- | :-- | :-- |
-| A | 3 and 7 | the loss rises | −0.001235 | 0.5 | yes |
-| A | 3 | the loss rises | not run | not run | not run |
+| report | section | claim | from | to | 95 % prediction interval of the change | holds |
+| :-- | --: | :-- | :-- | :-- | :-- | :-- |
+| A | 3 and 7 | the loss rises | −0.001235 | 0.5 | −0.1 to 0.25 | **no** |
+| A | 3 and 7 | the loss rises | −0.001235 | 0.5 | – | unknown from one seed |
+| A | 3 | the loss rises | not run | not run | – | not run |
 """,
     "experiments": """\
-| experiment | report | quantity | published | measured | tolerance | reproduced |
-| :-- | :-- | :-- | --: | --: | --: | :-- |
-| `refit`: one model | A | accuracy (epoch 21) | 0.95 | 0.9512 ± 0.0046 | 0.01 | yes |
-|  | A | loss | 0.95 | 0.9512 | 0.01 | **no** |
+| experiment | report | quantity | published | measured, 2 seeds | 95 % prediction interval | reproduced |
+| :-- | :-- | :-- | --: | --: | :-- | :-- |
+| `refit`: one model | A | accuracy (epoch 21) | 0.95 | 0.9251 ± 0.012 | 0.9111 to 0.939 | **no** |
+|  | A | loss | 0.95 | 0.925123 | – | unknown from one seed |
 """,
     "errors": """\
-| variant | nearest training image is another digit: wrong against right answers | median distance to the nearest training image of the same digit: wrong against right | most confused pair | errors in pairs confused above chance |
-| :-- | --: | --: | --: | --: |
-| `cnn` | 54.0 % against – | 5.77 against – | 4 and 9, 7 times (3.5 times chance) | 10 % in 1 pair |
+| variant | images that all, some, none of the seeds misclassify | nearest training image is another digit: all, some, none | median distance to the nearest training image of the same digit: all, some, none | most confused pair | errors in pairs confused above chance |
+| :-- | --: | --: | --: | --: | --: |
+| `cnn` | 18 / 0 / 9,982 | 54.0 % / – / 2.5 % | 5.77 / – / 4.00 | 4 and 9, 7 times (3.5 times chance) | 10 % in 1 pair |
+| `mlp64` | 400 / 300 / 9,300 | 50.0 % / 20.0 % / 1.0 % | 4.00 / 4.00 / 4.00 | 3 and 5, 0 times | 50 % in 2 pairs |
 """,  # noqa: E501
     "speed": """\
 | one epoch of `mlp128` | seconds | times as long | test accuracy after 3 epochs |
@@ -122,7 +175,7 @@ EXPECTED = {
     "convolutional": """\
 | variant | parameters | epochs | test accuracy, 2 seeds | seconds of training |
 | :-- | --: | --: | --: | --: |
-| `cnn` | 80,202 | 2 | 99.40 % ± 0.14 % | 61 |
+| `cnn` | 80,202 | 2 | 99.40 ± 0.14 % | 61 |
 """,
 }
 PAGES = {
@@ -174,12 +227,10 @@ def test_only_tables_that_differ_are_written(tree: Path, capsys: pytest.CaptureF
     before = {page: (tree / page).read_text("utf-8") for page in PAGES}
     tables.main([], tree)
     assert capsys.readouterr().out == "all tables match the results\n"
-    change(tree, "metrics/summary.json", cnn={"epochs": 8765})
+    change(tree, "metrics/variants/cnn.json", parameters=8765)
     tables.main([], tree)
     assert capsys.readouterr().out == "README.md: table 'results' written\n"
-    assert (tree / "README.md").read_text("utf-8") == before["README.md"].replace(
-        "after 2 epochs (", "after 8765 epochs ("
-    )
+    assert (tree / "README.md").read_text("utf-8") == before["README.md"].replace("80,202 | 99", "8,765 | 99")
     assert (tree / "docs/replication.md").read_text("utf-8") == before["docs/replication.md"]
 
 
@@ -202,7 +253,7 @@ def test_a_page_that_is_not_in_git_yet_is_written(tree: Path) -> None:
         ),
         ("<!-- table: speed -->\nText.\n", "page.md: table 'speed' has no end: write `<!-- end -->` below it"),
         (block("claims"), "metrics/published.json is missing in workspace: type `dvc repro`"),
-        (block("results"), "page.md: table 'results' does not fit the files in workspace: KeyError('parameters')"),
+        (block("results"), "page.md: table 'results' does not fit the files in workspace: KeyError('epochs')"),
     ],
 )
 def test_a_table_that_cannot_be_written_is_an_error_of_one_line(tree: Path, text: str, message: str) -> None:
@@ -224,7 +275,7 @@ def test_an_error_ends_the_command_with_one_line_and_changes_no_page(tree: Path)
 def test_the_check_reads_neither_results_nor_pages_of_the_work_tree(
     tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change(tree, "metrics/summary.json", cnn={"epochs": 8765})
+    change(tree, "metrics/variants/cnn.json", parameters=8765)
     (tree / "metrics/published.json").unlink()
     (tree / "README.md").write_text(block("other"), "utf-8")
     tables.main(["--check"], tree)
@@ -232,7 +283,7 @@ def test_the_check_reads_neither_results_nor_pages_of_the_work_tree(
 
 
 def test_the_check_names_each_page_and_table_that_is_stale_in_the_commit(tree: Path) -> None:
-    change(tree, "metrics/summary.json", cnn={"epochs": 8765})
+    change(tree, "metrics/variants/cnn.json", parameters=8765)
     change(tree, "metrics/published.json", claims=[])
     commit(tree)
     tables.write(tree)

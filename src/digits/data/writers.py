@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import requests
 from numpy.typing import NDArray
+from urllib3.exceptions import HTTPError
 
 from digits.core.artifacts import atomic_write
 from digits.core.errors import UserError
@@ -53,7 +54,7 @@ def _content(table: Writers, cache: Path) -> bytes:
     path = kept if remote and kept.is_file() else Path(table.source).expanduser()
     try:
         content = _download(table.source) if remote and path != kept else path.read_bytes()
-    except (OSError, ValueError) as error:  # requests' exceptions are OSErrors, too
+    except (HTTPError, OSError, ValueError) as error:  # requests' exceptions are OSErrors, too
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise UserError(
             f"evaluate.writers: {table.source} cannot be read ({reason}): "
@@ -61,7 +62,8 @@ def _content(table: Writers, cache: Path) -> bytes:
         ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != table.sha256:
-        raise UserError(f"evaluate.writers: {table.source} has the SHA-256 {found}; expected {table.sha256}")
+        file = kept if path == kept else table.source
+        raise UserError(f"evaluate.writers: {file} has the SHA-256 {found}; expected {table.sha256}")
     if remote and path != kept:
         with atomic_write(kept) as temporary:
             temporary.write_bytes(content)

@@ -18,7 +18,7 @@ from digits.evaluation.statistics import CONFIDENCE, LEVEL, Component, Spread
 
 # By how much images by the same writers raise the variance of a difference of two variants, and of an accuracy. By
 # QMNIST's table, 297 people wrote the 10,000 test images; docs/evidence.md has what was measured.
-DIFFERENCE_DESIGN_EFFECT = 2.0
+DIFFERENCE_DESIGN_EFFECT = 2.5
 ACCURACY_DESIGN_EFFECT = 4.0
 POWER = 0.8  # of the smallest difference that a comparison could have found
 MARGIN = 0.1  # points, unless params.yaml has another `review.margin`
@@ -256,6 +256,7 @@ def _outcome(interval: tuple[float, float], adjusted: float, margin: float) -> O
 
 
 def _changed(base: Result, head: Result) -> list[ImageChange]:
-    change = head.rates - base.rates
+    before, after = base.rates, head.rates
+    change = after - before
     order = np.argsort(-np.abs(change), kind="stable")[: np.count_nonzero(change)]
-    return [ImageChange(int(index), float(base.rates[index]), float(head.rates[index])) for index in order]
+    return [ImageChange(int(index), float(before[index]), float(after[index])) for index in order]

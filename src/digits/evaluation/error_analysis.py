@@ -17,6 +17,8 @@ from digits.evaluation.statistics import LEVEL, holm
 
 OTHER_CLASSES = CLASSES - 1  # the digits for which an image of a given digit can be mistaken
 
+MAX_PAIRS = 10  # listed
+
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.integer]
 
@@ -90,7 +92,7 @@ class Overlap:
 
     pairs_above_chance: int
     share_of_errors: float  # in those pairs
-    pairs: list[PairConfusion]  # the most frequent first
+    pairs: list[PairConfusion]  # the most frequent first, at most `MAX_PAIRS`
 
 
 def group_images(rates: NDArray[np.floating]) -> dict[str, Bools]:
@@ -181,7 +183,7 @@ def overlap(wrong: Bools, labels: Integers, answers: Integers) -> Overlap:
     return Overlap(
         pairs_above_chance=len(above),
         share_of_errors=_share(sum(row.observed for row in above), int(errors.sum())) or 0.0,
-        pairs=rows,
+        pairs=rows[:MAX_PAIRS],
     )
 
 

@@ -40,8 +40,8 @@ class Component(NamedTuple):
 def variance_between_seeds(rates: Sequence[float], flips: float, images: int) -> Component | None:
     """Return the part of the seeds in the variance of a mean error rate; None for a single seed.
 
-    It is the sample variance divided by the number of seeds, but at least the variance that the images would give whose
-    answers differ between seeds if they flipped independently: five seeds agree by chance more often than that.
+    If all seeds make the same number of errors, which happens by chance where errors are few, it is the variance that
+    the images give whose answers differ between the seeds if they flip independently.
 
     Args:
         rates: the error rate of each seed.
@@ -50,7 +50,8 @@ def variance_between_seeds(rates: Sequence[float], flips: float, images: int) ->
     """
     if len(rates) < 2:  # noqa: PLR2004
         return None
-    return Component(max(float(np.var(rates, ddof=1)) / len(rates), flips / images), len(rates) - 1)
+    variance = flips / images if len(set(rates)) == 1 else float(np.var(rates, ddof=1)) / len(rates)
+    return Component(variance, len(rates) - 1)
 
 
 def flips(rates: Floats, seeds: int) -> float:
@@ -106,6 +107,11 @@ def p_value(statistic: float, degrees: float) -> float:
     return float(2 * t.sf(abs(statistic), degrees))
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % confidence interval of the mean over seeds; None for a single value, which shows no spread."""
+    return _interval(values, 1 / len(values), None)
+
+
 def prediction_interval(values: Sequence[float], proportion_of: int | None = None) -> tuple[float, float] | None:
     """Return the 95 % interval for the value of one more seed; None for a single value, which shows no spread.
 
@@ -116,10 +122,14 @@ def prediction_interval(values: Sequence[float], proportion_of: int | None = Non
         proportion_of: the number of images, if the values are proportions of images and the new value is one of as many
             other images. The interval then has the binomial variance of both proportions, too.
     """
+    return _interval(values, 1 + 1 / len(values), proportion_of)
+
+
+def _interval(values: Sequence[float], factor: float, proportion_of: int | None) -> tuple[float, float] | None:
     if len(values) < 2:  # noqa: PLR2004
         return None
     mean = float(np.mean(values))
-    parts = [Component(float(np.var(values, ddof=1)) * (1 + 1 / len(values)), len(values) - 1)]
+    parts = [Component(float(np.var(values, ddof=1)) * factor, len(values) - 1)]
     if proportion_of is not None:
         parts.append(Component(2 * mean * (1 - mean) / proportion_of, np.inf))
     total = combine(parts)

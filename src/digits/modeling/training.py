@@ -81,7 +81,7 @@ def train(
     workers = min(workers, len(seeds))
     waiting: queue.PriorityQueue[tuple[int, int]] = queue.PriorityQueue()  # epochs trained, index of the seed
     finished: queue.SimpleQueue[EpochResult | BaseException] = queue.SimpleQueue()
-    dataset = _Dataset(settings, *data)
+    dataset = Dataset(settings, *data)
     replicas = [_Replica(settings, dataset, validation) for _ in range(workers)]
     states = [_state(*_build(settings, seed, dataset.count)) for seed in seeds]
     for index in range(len(seeds)):
@@ -135,7 +135,7 @@ def restore(settings: ModelSettings, result: EpochResult, count: int) -> keras.M
 class _Replica:
     """A model, its optimizer and its compiled epoch, which one worker uses for all runs in turn."""
 
-    def __init__(self, settings: ModelSettings, dataset: "_Dataset", validation: tuple[Images, Labels] | None) -> None:
+    def __init__(self, settings: ModelSettings, dataset: "Dataset", validation: tuple[Images, Labels] | None) -> None:
         self.settings, self.validation, self.count = settings, validation, dataset.count
         self.model, self.optimizer = _build(settings, 0, dataset.count)
         self.run_epoch = compile_epoch(networks.to_logits(self.model), self.optimizer, settings, dataset)
@@ -203,7 +203,7 @@ def make_optimizer(settings: ModelSettings, steps: int) -> keras.optimizers.Opti
     return kind(rate, name=settings.optimizer.name, **average)  # without a name, Keras would number it
 
 
-class _Dataset:
+class Dataset:
     """The training images and labels as tensors, which all workers share."""
 
     def __init__(self, settings: ModelSettings, images: Images, labels: Labels) -> None:
@@ -213,7 +213,7 @@ class _Dataset:
 
 
 def compile_epoch(
-    network: keras.Model, optimizer: keras.optimizers.Optimizer, settings: ModelSettings, dataset: _Dataset
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, settings: ModelSettings, dataset: Dataset
 ) -> Epoch:
     """Compile one epoch over all images into one function that never returns to Python between batches.
 
@@ -242,7 +242,7 @@ class _Epoch:
     """The operations of an epoch: gather a batch, take a step, loop over the batches."""
 
     def __init__(
-        self, network: keras.Model, optimizer: keras.optimizers.Optimizer, settings: ModelSettings, dataset: _Dataset
+        self, network: keras.Model, optimizer: keras.optimizers.Optimizer, settings: ModelSettings, dataset: Dataset
     ) -> None:
         self.network, self.optimizer, self.settings = network, optimizer, settings
         self.variables = network.trainable_variables

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from digits.core.artifacts import read_json
 from digits.core.config import Section
 from digits.core.errors import UserError
-from digits.evaluation.statistics import prediction_interval, spread
+from digits.evaluation.statistics import mean_interval, prediction_interval, spread
 
 Curves = Mapping[tuple[str, str], pd.DataFrame]  # by variant and split; see evaluation/curves.py
 ReadMetrics = Callable[
@@ -158,7 +158,7 @@ class ClaimComparison:
     Attributes:
         start: None if this run does not measure it; so are the others.
         end: Likewise.
-        interval: The 95 % prediction interval of the change in one more run; None for a single seed.
+        interval: The 95 % confidence interval of the mean change over the seeds; None for a single seed.
         holds: Whether the interval lies above 0, below 0 or within the change that counts as none.
     """
 
@@ -229,11 +229,11 @@ def compare_number(
 
 
 def check_claim(claim: Claim, curves: Curves) -> ClaimComparison:
-    """Check a claim, which is one about a single run, against the curves of this run."""
+    """Check a claim against the curves of this run."""
     starts, ends = values_of(claim.start, curves), values_of(claim.end, curves)
     if not (starts and ends):
         return ClaimComparison(claim, None, None, None, None)
-    interval = prediction_interval([end - start for start, end in zip(starts, ends, strict=True)])
+    interval = mean_interval([end - start for start, end in zip(starts, ends, strict=True)])
     holds = None
     if interval is not None:
         match claim.change:

@@ -85,7 +85,7 @@ def summary(review: Review) -> str:
         if verdict.outcome is not Outcome.SAME:
             lines[-1] += (
                 f", difference {formatting.points(verdict.difference)} points ({interval(verdict)}), "
-                f"found from {formatting.points(verdict.detectable, sign=False)} points up"
+                f"smallest found {formatting.points(verdict.detectable, sign=False)} points"
             )
     return "\n".join([*lines, *(f"  note: {note}" for note in review.notes)])
 

@@ -12,6 +12,8 @@ from digits.core.artifacts import read_arrays, write_csv, write_json
 from digits.core.images import CLASSES
 from digits.evaluation import error_analysis
 
+PLACES = 3  # decimal places of a probability in errors.csv, which Git holds
+
 
 def run(variant: str) -> None:
     """Analyse the errors of a variant, and write their list, their figure and the evidence."""
@@ -34,8 +36,8 @@ def run(variant: str) -> None:
             "label": labels[index],
             "seeds_wrong": seeds_wrong[index],
             "answer": answers[index],
-            "probability_answer": means[index, answers[index]],
-            "probability_label": means[index, labels[index]],
+            "probability_answer": means[index, answers[index]].round(PLACES),
+            "probability_label": means[index, labels[index]].round(PLACES),
         }
     )
     write_csv(files.errors, mistakes)
@@ -73,8 +75,9 @@ def most_frequent_mistakes(predicted: NDArray[np.integer], labels: NDArray[np.in
 
 def _title(variant: str, shown: int, wrong: int, every: int, seeds: int) -> str:
     if seeds == 1:
-        return f"{variant}: {shown} of {wrong:,} misclassified test images, the most confident first"
+        return f"{variant}: {shown} of {wrong:,} misclassified test images,\nwith the probability of the answer"
     return (
-        f"{variant}: {shown} of {wrong:,} test images that any of {seeds} seeds misclassifies\n"
-        f"{every:,} are misclassified by all seeds, {wrong - every:,} by some of them"
+        f"{variant}: {shown} of {wrong:,} test images that any of {seeds} seeds misclassifies;\n"
+        f"all seeds misclassify {every:,}, some of them {wrong - every:,}.\n"
+        f"By how many seeds, and the mean probability of the answer"
     )

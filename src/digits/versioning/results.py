@@ -30,10 +30,10 @@ def read_results(side: Revision, variant: str, images: int) -> VariantResults | 
         other one.
     """
     files = paths.VariantFiles(variant)
-    metrics, mistakes = side.text(files.metrics), side.text(files.errors)
-    if metrics is None or mistakes is None:
-        return None
     try:
+        metrics, mistakes = side.text(files.metrics), side.text(files.errors)
+        if metrics is None or mistakes is None:
+            return None
         rows = comparison.read_mistakes(mistakes)
         errors = [int(value) for value in json.loads(metrics)["test"]["errors"]["values"]]
         counts = {index: mistake.seeds_wrong for index, mistake in rows.items()}

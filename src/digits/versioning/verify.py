@@ -77,7 +77,7 @@ class Comparison:
 
 
 def _accuracy(result: Result | None) -> str:
-    return "no results" if result is None else percent_spread(result.accuracy.mean, result.accuracy.std)
+    return "no comparable results" if result is None else percent_spread(result.accuracy.mean, result.accuracy.std)
 
 
 @dataclass(frozen=True)
