@@ -141,7 +141,8 @@ def copy_files(folder: Path) -> None:
     archive = ["git", "archive", "HEAD", "--", *RESULTS, f":(exclude){EXPERIMENTS}"]
     content = subprocess.run(archive, cwd=ROOT, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        tar.extractall(folder, filter="data")
+        # Python 3.11 has filters from 3.11.4 on.
+        tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
 
 
 def copy_repository(folder: Path, raw: Path, **changes: object) -> None:

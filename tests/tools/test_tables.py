@@ -36,6 +36,7 @@ CLAIM = {
     "holds": False,
 }
 EXPERIMENT_NUMBER = {"report": "A", "quantity": "accuracy", "epoch": 21, "published": 0.95, "measured": MEASURED}
+SHARE = {"share": 0.032, "interval": [0.022, 0.045]}
 RESULTS: dict[str, Any] = {
     "metrics/summary.json": {"cnn": {}, "mlp64": {}},
     "metrics/variants/cnn.json": {
@@ -115,6 +116,29 @@ RESULTS: dict[str, Any] = {
             ],
         }
     },
+    "benchmarks/calibration.json": {
+        "false_verdicts": {
+            kind: {"any": SHARE, "worse": SHARE | {"share": 0.01}, "alone": {"cnn": SHARE, "mlp64": SHARE}}
+            for kind in ("five seeds", "other processor", "same seeds")
+        }
+        | {kind: {"any": SHARE} for kind in ("one seed, McNemar", "one seed, images alone")},
+        "power": {
+            "80": {
+                "difference": 0.00134,
+                "better": {"5": SHARE | {"share": 0.331}, "15": SHARE | {"share": 0.876}},
+                "better_by_mcnemar": SHARE,
+            }
+        },
+        "coverage": {
+            "mlp64 and cnn": {
+                "difference": 0.0293,
+                "same images": SHARE,
+                "other writers": SHARE | {"share": 0.96},
+                "other writers, known": SHARE | {"share": 0.95},
+            }
+        },
+        "design_effects": {"accuracy": {"cnn": 1.96}, "difference": {"mlp64 and cnn": 2.49}},
+    },
     "benchmarks/results.json": {
         "epoch": {
             "rounds": [
@@ -148,7 +172,7 @@ EXPECTED = {
 | A | 7 | accuracy | 0.95 | not run | – | not run |
 """,
     "claims": """\
-| report | section | claim | from | to | 95 % prediction interval of the change | holds |
+| report | section | claim | from | to | 95 % interval of the mean change | holds |
 | :-- | --: | :-- | :-- | :-- | :-- | :-- |
 | A | 3 and 7 | the loss rises | −0.001235 | 0.5 | −0.1 to 0.25 | **no** |
 | A | 3 and 7 | the loss rises | −0.001235 | 0.5 | – | unknown from one seed |
@@ -177,10 +201,36 @@ EXPECTED = {
 | :-- | --: | --: | --: | --: |
 | `cnn` | 80,202 | 2 | 99.40 ± 0.14 % | 61 |
 """,
+    "false-verdicts": """\
+| each side | reviews with a false verdict (95 % interval) | with a false “worse” | each variant alone, at 5 % |
+| :-- | --: | :-- | :-- |
+| one seed, McNemar's exact test | 3.2 % (2.2 % to 4.5 %) | – | – |
+| one seed, by the images alone | 3.2 % (2.2 % to 4.5 %) | – | – |
+| five seeds | 3.2 % (2.2 % to 4.5 %) | 1.0 % | `cnn` 3.2 %, `mlp64` 3.2 % |
+| five seeds, one side as on a processor without AVX-512 | 3.2 % (2.2 % to 4.5 %) | 1.0 % | `cnn` 3.2 %, `mlp64` 3.2 % |
+| the same five seeds, one side as on a processor without AVX-512 | 3.2 % (2.2 % to 4.5 %) | 1.0 % | `cnn` 3.2 %, `mlp64` 3.2 % |
+""",  # noqa: E501
+    "power": """\
+| `mlp64` with | true difference in points | one seed, McNemar | 5 seeds | 15 seeds |
+| --: | --: | --: | --: | --: |
+| 80 units | 0.13 | 3 % | 33 % | 88 % |
+""",
+    "coverage": """\
+| variants | true difference in points | on the same images | with other writers | with other writers, known to the comparison |
+| :-- | --: | --: | --: | --: |
+| mlp64 and cnn | 2.93 | 3.2 % (2.2 % to 4.5 %) | 96.0 % (2.2 % to 4.5 %) | 95.0 % (2.2 % to 4.5 %) |
+""",  # noqa: E501
+    "design-effects": """\
+| quantity | design effect |
+| :-- | --: |
+| accuracy of `cnn` | 2.0 |
+| difference of mlp64 and cnn | 2.5 |
+""",
 }
 PAGES = {
     "README.md": ("results", "speed"),
     "docs/replication.md": ("published", "claims", "experiments", "errors", "convolutional"),
+    "docs/evidence.md": ("false-verdicts", "power", "coverage", "design-effects"),
 }
 
 

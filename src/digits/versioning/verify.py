@@ -70,7 +70,8 @@ class Comparison:
             return text
         if self.verdict.outcome is Outcome.SAME:
             count = len(self.outputs)
-            return f"{text} in errors, but in {count} {'file' if count == 1 else 'files'}: {self.outputs[0]}"
+            files = f"{count} other {'output' if count == 1 else 'outputs'} differ{'s' if count == 1 else ''}"
+            return f"{here} here, {committed} as committed: the same errors, but {files}: {', '.join(self.outputs)}"
         low, high = (points(end) for end in self.verdict.interval)
         text += f": {points(self.verdict.difference)} points ({low} to {high})"
         return f"{text}, one seed: by the images alone" if self.verdict.images_only else text
