@@ -141,8 +141,8 @@ def copy_files(folder: Path) -> None:
     archive = ["git", "archive", "HEAD", "--", *RESULTS, f":(exclude){EXPERIMENTS}"]
     content = subprocess.run(archive, cwd=ROOT, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        # Python 3.11 has filters from 3.11.4 on.
-        tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11 has filters from 3.11.4 on
+        tar.extractall(folder)
 
 
 def copy_repository(folder: Path, raw: Path, **changes: object) -> None:
