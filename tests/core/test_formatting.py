@@ -30,7 +30,9 @@ def test_a_share_without_a_standard_deviation_is_a_percentage() -> None:
     assert percent_spread(0.98765, None, 1) == "98.8 %"
 
 
-@pytest.mark.parametrize(("share", "text"), [(0.00123, "+0.12"), (-0.0005, "−0.05"), (0, "+0.00"), (0.1, "+10.00")])
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.00123, "+0.12"), (-0.0005, "−0.05"), (0, "0.00"), (-0.00001, "0.00"), (0.1, "+10.00")]
+)
 def test_a_difference_in_points_has_a_sign(share: float, text: str) -> None:
     assert points(share) == text
 

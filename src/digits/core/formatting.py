@@ -16,5 +16,6 @@ def percent_spread(mean: float, std: float | None, places: int = 2) -> str:
 
 def points(share: float, places: int = 2, *, sign: bool = True) -> str:
     """Return a difference of two shares in percentage points, without the unit, as in "+0.12" or "−0.05"."""
-    text = f"{share * 100:{'+' if sign else ''}.{places}f}"
+    value = round(share * 100, places) or 0.0  # or: no minus sign before zero
+    text = f"{value:{'+' if sign and value else ''}.{places}f}"
     return text.replace("-", "\N{MINUS SIGN}")

@@ -69,9 +69,9 @@ class Comparison:
         if self.verdict is None or self.agreement is Agreement.SAME:
             return text
         if self.verdict.outcome is Outcome.SAME:
-            count = len(self.outputs)
-            files = f"{count} other {'output' if count == 1 else 'outputs'} differ{'s' if count == 1 else ''}"
-            return f"{here} here, {committed} as committed: the same errors, but {files}: {', '.join(self.outputs)}"
+            first, others = self.outputs[0], len(self.outputs) - 1
+            files = f"{first} and {others} more differ" if others else f"{first} differs"
+            return f"{here} here, {committed} as committed: the same errors, but {files}"
         low, high = (points(end) for end in self.verdict.interval)
         text += f": {points(self.verdict.difference)} points ({low} to {high})"
         return f"{text}, one seed: by the images alone" if self.verdict.images_only else text
