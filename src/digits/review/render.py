@@ -85,7 +85,7 @@ def summary(review: Review) -> str:
         if verdict.outcome is not Outcome.SAME:
             lines[-1] += (
                 f", difference {formatting.points(verdict.difference)} points ({interval(verdict)}), "
-                f"smallest found {formatting.points(verdict.detectable, sign=False)} points"
+                f"{formatting.points(verdict.detectable, sign=False)} points would be found four times in five"
             )
     return "\n".join([*lines, *(f"  note: {note}" for note in review.notes)])
 
