@@ -15,7 +15,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +23,7 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from servers import QuietHandler, WebServer, serving
 from support import FULL, ROOT, edit
 
 from digits.cli import main
@@ -38,7 +39,7 @@ PAGE = b"<!doctype html><title>Not here</title>"
 Response = Callable[[BaseHTTPRequestHandler], None]
 
 
-class Mirror(ThreadingHTTPServer):
+class Mirror(WebServer):
     """A web server with a response for each path in `responses`, and 404 for any other path."""
 
     responses: dict[str, Response]
@@ -47,18 +48,15 @@ class Mirror(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/mnist/"
+        return f"{self.address}/mnist/"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Mirror
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         self.server.requested.append(self.path)
         self.server.responses.get(self.path, body(b"", 404))(self)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
 
 
 def body(content: bytes, status: int = 200, length: int | None = None, **headers: str) -> Response:
@@ -75,14 +73,10 @@ def body(content: bytes, status: int = 200, length: int | None = None, **headers
 
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
-    server = Mirror(("127.0.0.1", 0), Handler)
+    server = Mirror(Handler)
     server.responses, server.requested, server.disconnected = {}, [], threading.Event()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 def fetch(folder: Path, *sources: str, timeout: float = 5, retries: int = 0) -> list[str]:

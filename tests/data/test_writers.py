@@ -3,13 +3,12 @@
 import gzip
 import hashlib
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from servers import QuietHandler, WebServer, serving
 
 from digits.core.errors import UserError
 from digits.core.params import Writers
@@ -103,7 +102,7 @@ def test_another_file_is_refused_in_one_line(save: Save, cache: Path, content: b
 # Tables from a server
 
 
-class Server(ThreadingHTTPServer):
+class Server(WebServer):
     """A web server with one file, which counts the requests for it."""
 
     content: bytes
@@ -113,13 +112,13 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/table"
+        return f"{self.address}/table"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Server
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         self.server.requests += 1
         if self.path != "/table":
             self.send_error(404)
@@ -133,20 +132,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         time.sleep(self.server.patience)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(Handler)
     server.content, server.announced, server.patience, server.requests = TABLE, 0, 0, 0
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 @pytest.mark.parametrize("content", [TABLE, COMPRESSED], ids=["plain", "gzipped"])

@@ -20,6 +20,7 @@ import requests
 from dvc.config import Config
 from dvc.repo import Repo
 from moto.server import ThreadedMotoServer
+from servers import serving
 from support import ROOT, call, run
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("sharing")]
@@ -119,14 +120,10 @@ class Storage:
             folder: an empty folder, for Python code that makes s3fs give up at once instead of after some seconds.
         """
         (folder / "sitecustomize.py").write_text("import s3fs\n\ns3fs.S3FileSystem.retries = 1\n", "utf-8")
-        with Proxy(self.url, count) as proxy:
-            thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
+        with serving(Proxy(self.url, count)) as proxy:
             url = f"http://127.0.0.1:{proxy.server_address[1]}"
             yield self.variables(AWS_ENDPOINT_URL=url, PYTHONPATH=str(folder))
-            proxy.shutdown()
-            thread.join()
-            assert proxy.left <= 0
+        assert proxy.left <= 0
 
 
 @pytest.fixture(scope="module", autouse=True)
