@@ -2,8 +2,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench calibration tables lock \
-	licenses audit s3 cluster environment development
+.PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench calibration tables \
+	lock licenses audit s3 cluster environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,7 +79,7 @@ bench: environment ## measure time and memory, beside other libraries: benchmark
 demo-sweep: development ## run a sweep on three simulated hosts, one of which dies: benchmarks/sweep.json
 	$(BIN)/python benchmarks/sweep.py hosts
 
-# With QMNIST's table: make calibration WRITERS="path/or/URL SHA-256". The pools are trained if benchmarks/calibration/ lacks them.
+# With QMNIST's table: make calibration WRITERS="path/or/URL SHA-256". Pools that benchmarks/calibration/ lacks are trained.
 calibration: environment ## measure how often a verdict is right: benchmarks/calibration.json and .png
 	$(BIN)/python benchmarks/calibration.py $(if $(WRITERS),--writers $(WRITERS))
 

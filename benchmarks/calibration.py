@@ -3,7 +3,7 @@
     make calibration                                         # train the pools that are missing, then measure
     python benchmarks/calibration.py --writers TABLE SHA256  # with QMNIST's table, as in evaluate.writers
 
-Training all pools takes half an hour on two cores, and measuring ten minutes; the errors of all seeds are kept in
+Training all pools takes half an hour on two cores, and measuring a few minutes; the errors of all seeds are kept in
 calibration/. A draw takes five seeds from a pool for each side, so that the truth about the two sides is known from the
 whole pools. Draws from one pool share its seeds: the intervals of the shares account for the number of draws, not for
 the size of the pools.
@@ -95,24 +95,24 @@ class Calibration:
     def _false_verdicts(self) -> dict[str, Any]:
         """Compare seeds of the same code, which no verdict should tell apart."""
 
-        def halves(count: int) -> Draw:
-            return lambda: {name: _halves(self._seeds(name, 2 * count)) for name in SIZES}
+        def sides(count: int, head: str = "", *, same_seeds: bool = False) -> Draw:
+            """Return draws of `count` seeds for each side; `head` is the end of the name of the head's pools."""
 
-        def other_processor() -> dict[str, tuple[Errors, Errors]]:
-            sides = {}
-            for name in SIZES:
-                order = self.random.permutation(len(self.pools[name]))
-                sides[name] = self.pools[name][order[:SEEDS]], self.pools[f"{name}-avx2"][order[SEEDS : 2 * SEEDS]]
-            return sides
+            def draw() -> dict[str, tuple[Errors, Errors]]:
+                drawn = {}
+                for name in SIZES:
+                    order = self.random.permutation(len(self.pools[name]))
+                    others = order[:count] if same_seeds else order[count : 2 * count]
+                    drawn[name] = self.pools[name][order[:count]], self.pools[name + head][others]
+                return drawn
 
-        def same_seeds() -> dict[str, tuple[Errors, Errors]]:
-            sides = {}
-            for name in SIZES:
-                chosen = self.random.permutation(len(self.pools[name]))[:SEEDS]
-                sides[name] = self.pools[name][chosen], self.pools[f"{name}-avx2"][chosen]
-            return sides
+            return draw
 
-        kinds = {"five seeds": halves(SEEDS), "other processor": other_processor, "same seeds": same_seeds}
+        kinds = {
+            "five seeds": sides(SEEDS),
+            "other processor": sides(SEEDS, "-avx2"),
+            "same seeds": sides(SEEDS, "-avx2", same_seeds=True),
+        }
         found: dict[str, Any] = {}
         for kind, draw in kinds.items():
             verdicts = self._verdicts(draw)
@@ -128,7 +128,7 @@ class Calibration:
                     name: float(np.mean([verdict[name].detectable for verdict in verdicts])) for name in SIZES
                 },
             }
-        one_seed = halves(1)
+        one_seed = sides(1)
         found["one seed, images alone"] = {
             "any": share([any(_decided(each) for each in verdict.values()) for verdict in self._verdicts(one_seed)])
         }
@@ -193,11 +193,6 @@ class Calibration:
 
 def _result(errors: Errors) -> Result:
     return Result(errors.sum(axis=1).tolist(), errors.sum(axis=0))
-
-
-def _halves(errors: Errors) -> tuple[Errors, Errors]:
-    half = len(errors) // 2
-    return errors[:half], errors[half:]
 
 
 def _decided(verdict: Verdict) -> bool:

@@ -151,14 +151,18 @@ def verify(root: Path, base: str) -> Verification:
         UserError: the revision does not exist, or a result is missing.
     """
     committed, here = revisions.resolve(root, base), revisions.workspace(root)
-    variants, _ = (_variants(side) for side in (committed, here))
+    variants = _variants(committed)
+    _variants(here)  # fails if there are no results here
     hashes, hashes_here = _hashes(committed), _hashes(here)
-    results = {name: _results(committed, here, name) for name in variants}
+    images, images_here = test_images(committed), test_images(here)
+    results: dict[str, tuple[Result | None, Result | None]] = dict.fromkeys(variants, (None, None))
+    if images is not None and images == images_here:
+        results = {name: (_result(committed, name, images), _result(here, name, images)) for name in variants}
     settings = comparison_settings(committed)
     verdicts = comparison.compare(
         {name: (before, after) for name, (before, after) in results.items() if before and after},
         margin=settings.margin,
-        writers=settings.writers(root, test_images(committed)),
+        writers=settings.writers(root, images),
     )
     compared = {}
     for name in variants:
@@ -173,13 +177,10 @@ def verify(root: Path, base: str) -> Verification:
     return Verification(committed, compared, _changed_inputs(root, committed))
 
 
-def _results(committed: Revision, here: Revision, variant: str) -> tuple[Result | None, Result | None]:
-    """Return the errors of a variant on both sides; None on a side without results, or with other test images."""
-    images = test_images(committed)
-    if images is None or images != test_images(here):
-        return None, None
-    before, after = (read_results(side, variant, images) for side in (committed, here))
-    return before.result if before else None, after.result if after else None
+def _result(side: Revision, variant: str, images: int) -> Result | None:
+    """Return the errors of a variant on a number of test images, or None if there are none that can be read."""
+    results = read_results(side, variant, images)
+    return results.result if results else None
 
 
 def _differs_from_git(committed: Revision, here: Revision, path: Path) -> bool:
