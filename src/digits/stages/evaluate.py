@@ -36,7 +36,7 @@ def run(variant: str) -> None:
     images, labels = test["images"], test["labels"]
     weights = read_arrays(files.weights)
     seeds, epochs = (weights.pop(key).tolist() for key in ("seeds", "epochs"))
-    models = [networks.load(files.model) for _ in range(workers)]
+    models = [networks.load(files.model) for _ in range(min(workers, len(seeds)))]
     rows, probabilities = _evaluate(models, weights, seeds, epochs, images, labels, section.calibration_bins)
     table = pd.DataFrame(rows)
     write_csv(files.epochs, table)
