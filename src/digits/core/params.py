@@ -144,7 +144,7 @@ class Evaluate(Section):
 class Analyze(Section):
     """What the figure of the error analysis shows."""
 
-    images: Annotated[int, Field(ge=1, le=100)]  # the most confident mistakes
+    images: Annotated[int, Field(ge=1, le=100)]  # those that most seeds misclassify
 
 
 class Review(Section):

@@ -18,6 +18,7 @@ TEST = PROCESSED / "test.npz"
 WRITERS = Path("data/writers")
 NEIGHBORS = Path("data/neighbors.npz")
 PUBLISHED = Path("data/published.yaml")
+DISPUTED = Path("data/disputed.yaml")
 EXPERIMENTS = Path("experiments.yaml")
 
 DATASET_METRICS = Path("metrics/dataset.json")
@@ -28,7 +29,12 @@ PUBLISHED_METRICS = Path("metrics/published.json")
 EXPERIMENT_METRICS = Path("metrics/experiments.json")
 CURVES = Path("plots/curves.csv")
 COMPARE_PLOTS = Path("plots/compare")
+STRESS_METRICS = Path("metrics/stress.json")
+STRESS_FIGURE = Path("plots/stress.png")
 
+CARDS = Path("cards")
+EXPORTS = Path("exports")
+PAGE = Path("page/index.html")
 REVIEW = Path("review")
 README = Path("README.md")
 
@@ -88,9 +94,21 @@ class VariantFiles:
         return self.plots / "confusion.csv"
 
     @property
+    def risk_coverage(self) -> Path:
+        return self.plots / "risk_coverage.csv"
+
+    @property
     def errors(self) -> Path:
         return self.plots / "errors.csv"
 
     @property
     def errors_figure(self) -> Path:
         return self.plots / "errors.png"
+
+    @property
+    def card(self) -> Path:
+        return CARDS / f"{self.name}.md"
+
+    @property
+    def exports(self) -> Path:
+        return EXPORTS / self.name

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from digits.core.params import Review
 from digits.evaluation import statistics
 from digits.evaluation.statistics import CONFIDENCE, LEVEL, Component, Spread
 
@@ -21,7 +22,7 @@ from digits.evaluation.statistics import CONFIDENCE, LEVEL, Component, Spread
 DIFFERENCE_DESIGN_EFFECT = 2.5
 ACCURACY_DESIGN_EFFECT = 4.0
 POWER = 0.8  # of the smallest difference that a comparison could have found
-MARGIN = 0.1  # points, unless params.yaml has another `review.margin`
+MARGIN = Review().margin  # points, unless params.yaml has another one
 
 Integers = NDArray[np.integer]
 

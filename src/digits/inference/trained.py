@@ -1,0 +1,73 @@
+"""The trained variants of a repository, ready to answer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from digits.core import params, paths
+from digits.core.artifacts import read_json
+from digits.core.errors import UserError
+from digits.inference import ensemble
+from digits.inference.ensemble import Ensemble
+
+PROMISE = 0.999  # the accuracy that answers above the threshold have on the images it was chosen on
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained variant.
+
+    Attributes:
+        ensemble: The models of its seeds.
+        threshold: The confidence from which the ensemble's answers are right 99.9 % of the time; None if no confidence
+            is enough.
+        metrics: The content of `metrics/variants/<variant>.json`.
+    """
+
+    ensemble: Ensemble
+    threshold: float | None
+    metrics: dict[str, Any]
+
+    def is_sure(self, confidence: float) -> bool:
+        """Return whether the ensemble answers at a confidence, or would rather not say."""
+        return self.threshold is not None and confidence >= self.threshold
+
+
+def load(root: Path, variant: str | None = None) -> Trained:
+    """Return a trained variant of a repository, by default the one with the highest validation accuracy.
+
+    Raises:
+        UserError: there is no such variant, it has not been trained, or a file is damaged.
+    """
+    parameters = params.load(root / paths.PARAMS)
+    if variant is None:
+        variant = _best(root, parameters)
+    parameters.model(variant)
+    files = paths.VariantFiles(variant)
+    if not ((root / files.weights).exists() and (root / files.metrics).exists()):
+        raise UserError(f"'{variant}' has no trained model in {files.models}: type `make repro`")
+    metrics = read_json(root / files.metrics)
+    found = ensemble.load(variant, root / files.model, root / files.weights)
+    return Trained(found, _threshold(metrics), metrics)
+
+
+def _best(root: Path, parameters: params.Params) -> str:
+    """Return the trained variant whose ensemble has the highest validation accuracy.
+
+    A variant that trains on the validation images has none, and comes last.
+    """
+    scores: dict[str, float] = {}
+    for name in parameters.variants:
+        files = paths.VariantFiles(name)
+        if (root / files.weights).exists() and (root / files.metrics).exists():
+            validation = read_json(root / files.metrics)["validation"]
+            scores[name] = validation["ensemble"]["accuracy"] if validation else 0.0
+    if not scores:
+        raise UserError("there is no trained model yet: type `make repro`")
+    return max(scores, key=lambda name: scores[name])
+
+
+def _threshold(metrics: dict[str, Any]) -> float | None:
+    promises = {promise["accuracy"]: promise for promise in metrics["selective"]["promises"]}
+    threshold: float | None = promises[PROMISE]["ensemble"]["threshold"]
+    return threshold
