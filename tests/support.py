@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 FULL = os.environ.get("DIGITS_FAULTS") == "full"  # `make faults`: more kinds, moments and examples of each fault
 IMAGES = NDArray[np.uint8]
 # What `dvc repro` and `dvc exp` change. The tests read it at HEAD, never in the work tree.
-RESULTS = ("dvc.lock", "metrics", "params.yaml", "plots")
+RESULTS = ("cards", "dvc.lock", "metrics", "params.yaml", "plots")
 EXPERIMENTS = "metrics/experiments.json"  # written by `digits experiments` alone; the stage compare reads it
 
 

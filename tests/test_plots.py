@@ -14,7 +14,7 @@ CURVE = pd.DataFrame(
     index=[1, 2, 3],
 )
 ONE_SEED = CURVE.assign(accuracy_std=np.nan, loss_std=np.nan)
-MISTAKE = {"label": 0, "answer": 6, "seeds_wrong": 4, "probability_answer": 0.987}
+MISTAKE = {"label": 0, "answer": 6, "seeds_wrong": 4, "probability_answer": 0.987, "disputed": 0}
 
 DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
     "samples": lambda images, labels, path: plots.sample_grid(images, labels, 5, path),
@@ -28,6 +28,21 @@ DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
     ),
     "no mistakes": lambda images, labels, path: plots.mistakes(
         images[:0], pd.DataFrame([MISTAKE]).head(0), 5, "None", path
+    ),
+    "disputed mistakes": lambda images, labels, path: plots.mistakes(
+        images[:7], pd.DataFrame([MISTAKE | {"disputed": 1}] * 7), 5, "Disputed", path
+    ),
+    "risk and coverage": lambda images, labels, path: plots.risk_coverage(
+        {"a": (np.linspace(0.01, 1, 100), np.linspace(0, 0.1, 100)), "b": (np.array([1.0]), np.array([0.0]))},
+        {"a": (0.5, 0.05)},
+        "Risk",
+        path,
+    ),
+    "populations": lambda images, labels, path: plots.populations(
+        {str(index): images[index] for index in range(7)},
+        {str(index): {"a": plots.Bar(0.9, 0.01, 0.95), "b": plots.Bar(1.0, None, None)} for index in range(7)},
+        "Populations",
+        path,
     ),
     "curves": lambda images, labels, path: plots.accuracy_and_loss(
         {"a": CURVE, "b": CURVE / 2}, "Curves", path, "test"

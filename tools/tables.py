@@ -20,7 +20,7 @@ import pandas as pd
 
 from digits.core.artifacts import write_text
 from digits.core.errors import UserError
-from digits.core.formatting import percent, percent_spread
+from digits.core.formatting import percent, percent_spread, points
 from digits.evaluation.error_analysis import GROUPS
 from digits.evaluation.statistics import spread
 from digits.versioning.git import git
@@ -307,6 +307,67 @@ def errors_table(results: Revision) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def disputed_table(results: Revision) -> pd.DataFrame:
+    rows = []
+    for variant in read(results, "metrics/summary.json"):
+        disputed = read(results, f"metrics/variants/{variant}-errors.json")["disputed"]
+        rows.append(
+            {
+                "variant": f"`{variant}`",
+                f"errors of a seed among the {disputed['images']} images": f"{disputed['errors']:.1f}",
+                "of these, answers that most people give": f"{disputed['people_agree']:.1f}",
+                "test accuracy": _accuracy(disputed["accuracy"]),
+                "without these images": _accuracy(disputed["accuracy_without"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+AMOUNT = 6  # digits of an amount
+
+
+def selective_table(results: Revision) -> pd.DataFrame:
+    rows = []
+    for variant in read(results, "metrics/summary.json"):
+        found = read(results, f"metrics/variants/{variant}.json")["selective"]
+        for promise in found["promises"]:
+            ensemble, seeds = promise["ensemble"], promise["seeds"]
+            answering = [seed for seed in seeds if seed["kept"] is not None]
+            rows.append(
+                {
+                    "variant": f"`{variant}`",
+                    "promised": percent(promise["accuracy"], 1),
+                    "chosen on": found["chosen_on"],
+                    "ensemble: test images answered": percent(ensemble["coverage"], 1),
+                    "right": _percent(ensemble["accuracy"]),
+                    f"amounts of {AMOUNT} digits read": percent(ensemble["coverage"] ** AMOUNT, 1),
+                    "one seed: answered": percent(spread([seed["coverage"] for seed in seeds]).mean, 1),
+                    "seeds that keep the promise, of those that answer": (
+                        f"{sum(seed['kept'] for seed in answering)} of {len(answering)}" if answering else "–"
+                    ),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def stress_table(results: Revision) -> pd.DataFrame:
+    found = read(results, "metrics/stress.json")
+    variants = read(results, "metrics/summary.json")
+    rows = []
+    for population in found.values():
+        row = {"images": population["title"]}
+        for variant in variants:
+            measured = population["variants"][variant]
+            text = percent(measured["accuracy"]["mean"], 1)
+            if measured["interval"] is not None:
+                lower, upper = (points(end, 1) for end in measured["interval"])
+                text += f" ({lower} to {upper})"
+            row[f"`{variant}`"] = f"**{text}**" if measured["outcome"] == "worse" else text
+        rows.append(row)
+    promised = [percent(found["scikit-learn"]["variants"][variant]["promised"], 1) for variant in variants]
+    return pd.DataFrame([{"images": "promised", **dict(zip(list(rows[0])[1:], promised, strict=True))}, *rows])
+
+
 def speed_table(results: Revision) -> pd.DataFrame:
     section = read(results, "benchmarks/results.json")["epoch"]
     seconds = pd.DataFrame([{name: peer["seconds"] for name, peer in each.items()} for each in section["rounds"]])
@@ -418,6 +479,9 @@ TABLES: dict[str, Callable[[Revision], pd.DataFrame]] = {
     "claims": claims_table,
     "experiments": experiments_table,
     "errors": errors_table,
+    "disputed": disputed_table,
+    "selective": selective_table,
+    "stress": stress_table,
     "speed": speed_table,
     "convolutional": convolutional_table,
     "false-verdicts": false_verdicts_table,

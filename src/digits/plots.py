@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -122,7 +122,7 @@ def mistakes(images: Images, table: "pd.DataFrame", seeds: int, title: str, path
 
     Args:
         images: (n, 28, 28).
-        table: n rows with the columns label, answer, seeds_wrong and probability_answer.
+        table: n rows with the columns label, answer, seeds_wrong, probability_answer and disputed.
         seeds: the number of seeds.
         title: the title.
         path: the PNG file.
@@ -151,9 +151,97 @@ def mistakes(images: Images, table: "pd.DataFrame", seeds: int, title: str, path
             probability = percent(row["probability_answer"], 1, trim=True)
             by = f"at {probability}" if seeds == 1 else f"by {row['seeds_wrong']} of {seeds}, {probability}"
             x, y = column * (SIDE + right) + SIDE / 2, line * (SIDE + above) - 1.5
-            axis.text(x, y, f"{row['label']} read as {row['answer']}\n{by}", va="bottom", ha="center", fontsize=8)
+            label, color = (f"{row['label']}*", COLORS[1]) if row["disputed"] else (row["label"], "black")
+            text = f"{label} read as {row['answer']}\n{by}"
+            axis.text(x, y, text, va="bottom", ha="center", fontsize=8, color=color)
         figure.suptitle(title, fontsize=10.5, y=1 - 12 / total[1])
         save(figure, path)
+
+
+def risk_coverage(
+    curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    marks: Mapping[str, tuple[float, float]],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw the share of wrong answers against the share of images answered, with a line for each variant.
+
+    Args:
+        curves: coverage and risk by variant, as `evaluation.selective.risk_coverage` returns them.
+        marks: a point of a curve by variant: where the variant stops to answer.
+        title: the title.
+        path: the PNG file.
+    """
+    lowest = 1e-4  # zero has no logarithm
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 4.8), layout="constrained")
+        axis = figure.subplots()
+        for index, (name, (coverage, risk)) in enumerate(curves.items()):
+            color = COLORS[index % len(COLORS)]
+            axis.plot(coverage, np.maximum(risk, lowest), label=name, color=color)
+            if name in marks:
+                x, y = marks[name]
+                style: Any = {"color": color, "markersize": 9, "markeredgecolor": "white"}
+                axis.plot([x], [max(y, lowest)], "o", clip_on=False, zorder=5, **style)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(FixedLocator([lowest, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 2, trim=True)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
+        axis.set(xlim=(0, 1), ylim=(lowest, None), xlabel="coverage: share of the images answered")
+        axis.set_ylabel("risk: share of the answers that are wrong (logarithmic)")
+        axis.legend(loc="upper left")
+        figure.suptitle(title)
+        save(figure, path)
+
+
+def populations(
+    examples: Mapping[str, Images], accuracies: Mapping[str, Mapping[str, "Bar"]], title: str, path: Path
+) -> None:
+    """Draw the accuracy of each variant on several populations of images, with an example of each above its bars.
+
+    Args:
+        examples: an image (28, 28) by population.
+        accuracies: by population and variant.
+        title: the title.
+        path: the PNG file.
+    """
+    columns = 5
+    lines = -(-len(examples) // columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 2.75 * lines + 0.7), layout="constrained")
+        grid = figure.subplots(2 * lines, columns, height_ratios=(1, 1.7) * lines, squeeze=False)
+        for axis in grid.ravel():
+            axis.axis("off")
+        for index, (name, example) in enumerate(examples.items()):
+            line, column = divmod(index, columns)
+            picture, bars = grid[2 * line][column], grid[2 * line + 1][column]
+            picture.imshow(example, vmin=0, vmax=255, interpolation="nearest")
+            picture.set_title(name, fontsize=10)
+            picture.axis("on")  # a frame, which shows where the digit is
+            picture.set(xticks=(), yticks=())
+            picture.spines[:].set(visible=True, color="#bbbbbb")
+            bars.axis("on")
+            bars.grid(visible=False)
+            for row, bar in enumerate(accuracies[name].values()):
+                bars.barh(row, bar.mean, xerr=bar.std, color=COLORS[row % len(COLORS)], error_kw={"linewidth": 1})
+                bars.text(1.04, row, percent(bar.mean, 1), va="center", fontsize=8)
+                if bar.promised is not None:
+                    bars.plot([bar.promised] * 2, [row - 0.45, row + 0.45], color="black", linewidth=1.2)
+            bars.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(len(accuracies[name]) - 0.4, -0.6))
+            bars.set_xticklabels(("0", "50 %", "100 %"), fontsize=8)
+            bars.set_yticks(range(len(accuracies[name])), list(accuracies[name]), fontsize=8)
+        figure.suptitle(title)
+        figure.supxlabel("accuracy", fontsize=10)
+        save(figure, path)
+
+
+class Bar(NamedTuple):
+    """An accuracy, its standard deviation over the seeds, and the accuracy that was promised."""
+
+    mean: float
+    std: float | None
+    promised: float | None
 
 
 def accuracy_and_loss(curves: Mapping[str, "pd.DataFrame"], title: str, path: Path, split: str = "") -> None:

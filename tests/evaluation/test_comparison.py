@@ -318,3 +318,30 @@ def test_the_interval_of_an_accuracy_has_the_true_one_in_at_least_95_of_100_test
     for writers in (WRITERS, None):
         intervals = [comparison.accuracy_interval(simulate(0.05, rng), writers) for _ in range(TRIALS)]
         assert np.mean([low <= 0.95 <= high for low, high in intervals]) > 0.93
+
+
+def test_other_images_count_with_the_variance_of_both_sides() -> None:
+    random = np.random.default_rng(0)
+    rates = {
+        name: random.random(count) < share
+        for name, count, share in [("a", 2000, 0.1), ("b", 500, 0.1), ("c", 500, 0.4)]
+    }
+    base, like_it, worse = (Result([int(wrong.sum())] * 3, 3 * wrong) for wrong in rates.values())
+    verdicts = comparison.compare({"b": (base, like_it), "c": (base, worse)}, same_images=False)
+    assert [verdict.outcome for verdict in verdicts.values()] == [Outcome.NO_EVIDENCE, Outcome.WORSE]
+    assert all(verdict.changed == [] for verdict in verdicts.values())
+    low, high = verdicts["c"].interval
+    parts = [4.0 * wrong.var(ddof=1) / len(wrong) for wrong in (rates["a"], rates["c"])]
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(sum(parts)), rel=0.01)
+
+
+def test_the_same_number_of_errors_on_other_images_is_no_same_result() -> None:
+    base = Result([10, 12], np.repeat([2, 1, 0], [10, 2, 988]))
+    verdict = comparison.compare({"b": (base, base)}, same_images=False)["b"]
+    assert verdict.outcome is Outcome.NO_EVIDENCE
+    assert verdict.interval[0] < 0 < verdict.interval[1]
+
+
+def test_mistakes_are_read_by_the_names_of_their_columns() -> None:
+    text = "label,index,seeds_wrong,answer,probability_answer,probability_label,disputed\n5,8,3,6,0.9,0.1,1\n"
+    assert comparison.read_mistakes(text) == {8: Mistake(8, 5, 3, 6, 0.9, 0.1)}

@@ -18,6 +18,7 @@ QUICK = [
     "tests/repository/test_layout.py",
     "tests/tools",
 ]
+TOPS = ("cards", "metrics", "plots")
 
 
 def change_results(folder: Path) -> None:
@@ -32,9 +33,9 @@ def change_results(folder: Path) -> None:
         preprocess__validation_fraction=0.5,
         models__mlp64__units=[8],
     )
-    for top in ("metrics", "plots"):
+    for top in TOPS:
         for path in (folder / top).rglob("*"):
-            if path.suffix in (".csv", ".json", ".txt"):
+            if path.suffix in (".csv", ".json", ".md", ".txt"):
                 path.write_text(re.sub(r"\b(\d+\.)\d+", r"\g<1>123", path.read_text("utf-8")), "utf-8")
             elif path.suffix == ".png":
                 path.unlink()
@@ -65,12 +66,12 @@ def test_a_copy_of_this_repository_has_the_results_at_head(tmp_path: Path) -> No
     copy_files(tmp_path)
     for name in ("dvc.lock", "params.yaml", "metrics/summary.json", "plots/curves.csv"):
         assert (tmp_path / name).read_text("utf-8") == committed(name)
-    listed = run(ROOT, "git", "ls-tree", "-r", "--name-only", "HEAD", "metrics", "plots").split()
-    found = [str(path.relative_to(tmp_path)) for top in ("metrics", "plots") for path in (tmp_path / top).rglob("*.*")]
+    listed = run(ROOT, "git", "ls-tree", "-r", "--name-only", "HEAD", *TOPS).split()
+    found = [str(path.relative_to(tmp_path)) for top in TOPS for path in (tmp_path / top).rglob("*.*")]
     assert sorted(found) == sorted(listed)
 
 
 def test_no_test_reads_results_in_the_work_tree() -> None:
-    pattern = re.compile(r"ROOT\s*/\s*[\"'](dvc\.lock|metrics|plots)\b")
+    pattern = re.compile(r"ROOT\s*/\s*[\"'](cards|dvc\.lock|metrics|plots)\b")
     files = [path for path in (ROOT / "tests").rglob("*.py") if pattern.search(path.read_text("utf-8"))]
     assert [str(path.relative_to(ROOT)) for path in files] == [], "read them with support.committed"

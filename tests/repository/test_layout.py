@@ -21,11 +21,11 @@ LAYERS = [
     {"core"},
     {"data", "modeling", "evaluation", "plots"},
     {"versioning"},
-    {"replication", "review", "sweep"},
+    {"cards", "inference", "replication", "review", "sweep"},
     {"stages", "cli"},
 ]
 # These work on a whole repository, whose paths they therefore know.
-KNOW_PATHS = {"cli", "replication.experiments", "review", "stages", "sweep", "versioning"}
+KNOW_PATHS = {"cli", "inference", "replication.experiments", "review", "stages", "sweep", "versioning"}
 
 
 @cache
@@ -160,6 +160,7 @@ def test_help_and_the_other_stages_start_without_tensorflow() -> None:
     subprocess.run([sys.executable, "-c", code, *others], stdout=subprocess.DEVNULL, check=True)
 
 
-def test_every_default_variant_is_an_artifact() -> None:
-    paths = {name: artifact["path"] for name, artifact in PIPELINE["artifacts"].items()}
-    assert paths == {name: f"models/{name}/model.keras" for name in committed_params().variants}
+def test_every_default_variant_is_an_artifact_with_a_card() -> None:
+    found = {name: (artifact["path"], artifact["meta"]["card"]) for name, artifact in PIPELINE["artifacts"].items()}
+    assert found == {name: (f"models/{name}/model.keras", f"cards/{name}.md") for name in committed_params().variants}
+    assert all((ROOT / card).exists() for _, card in found.values())

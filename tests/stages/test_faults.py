@@ -25,7 +25,7 @@ from digits.core import config
 VARIANT = "mlp64"
 STAGES = [
     "params", "download", "preprocess", "neighbors", f"train@{VARIANT}", f"evaluate@{VARIANT}", f"analyze@{VARIANT}",
-    "compare",
+    "stress", "compare", "cards",
 ]  # fmt: skip
 NAMES = ["a; touch pwned", "../../outside", "$(touch pwned)", "`touch pwned`", "-rf", "a b", "a\nb", "${models}"]
 LOG = "log.txt"
@@ -103,7 +103,7 @@ def printed(folder: Path) -> str:
 
 def written(folder: Path) -> set[tuple[str, int]]:
     """Return every file that stages write, with its modification time."""
-    tops = (folder / name for name in ("data", "models", "metrics", "plots"))
+    tops = (folder / name for name in ("cards", "data", "models", "metrics", "plots"))
     found = set()
     for path in [folder / "params.schema.json", *(path for top in tops for path in top.rglob("*"))]:
         with contextlib.suppress(FileNotFoundError):

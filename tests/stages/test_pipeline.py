@@ -18,7 +18,9 @@ from zc.lockfile import LockFile
 
 from digits.core.artifacts import read_arrays
 from digits.core.errors import UserError
-from digits.evaluation import comparison
+from digits.core.paths import VariantFiles
+from digits.evaluation import comparison, selective, stress
+from digits.inference import ensemble
 from digits.replication import experiments
 from digits.replication.experiments import Experiments
 from digits.replication.published import Published
@@ -46,7 +48,9 @@ def show_experiments(folder: Path) -> dict[str, dict[str, str]]:
 def test_repro_runs_every_stage_once_and_prints_a_line_for_each_epoch(reproduced: str) -> None:
     stages = RUNNING.findall(reproduced)
     of_variants = [f"{stage}@{variant}" for stage in ("train", "evaluate", "analyze") for variant in ("mlp64", "cnn")]
-    assert sorted(stages) == sorted(["params", "download", "preprocess", "neighbors", *of_variants, "compare"])
+    assert sorted(stages) == sorted(
+        ["params", "download", "preprocess", "neighbors", *of_variants, "stress", "compare", "cards"]
+    )
     assert stages[0] == "params"
     assert re.search(
         r"^mlp64 epoch 2/2: loss \d\.\d{4} ± \d\.\d{4}, accuracy \d+\.\d\d% ± \d+\.\d\d%, "
@@ -110,6 +114,39 @@ def test_metrics_and_plots_of_a_variant_agree_with_the_predictions_of_its_seeds(
     every, some = int(wrong.all(axis=0).sum()), int((wrong[0] != wrong[1]).sum())
     images = metrics(template, f"variants/{variant}-errors")["images"]
     assert images == {"all": every, "some": some, "none": 397 - every - some}
+
+
+@pytest.mark.parametrize("variant", ["mlp64", "cnn"])
+def test_thresholds_are_chosen_on_validation_images_and_tried_on_test_images(template: Path, variant: str) -> None:
+    found, files = metrics(template, f"variants/{variant}"), VariantFiles(variant)
+    validation, test = (read_arrays(template / f"data/processed/{split}.npz") for split in ("validation", "test"))
+    model = ensemble.load(variant, template / files.model, template / files.weights)
+    held_out, tested = model.probabilities(validation["images"]), model.probabilities(test["images"])
+    right = held_out.argmax(axis=2) == validation["labels"]
+    assert found["validation"]["accuracy"]["values"] == pytest.approx(right.mean(axis=1), abs=1e-6)
+    mean = held_out.mean(axis=0).argmax(axis=1) == validation["labels"]
+    assert found["validation"]["ensemble"]["accuracy"] == pytest.approx(mean.mean(), abs=1e-6)
+    expected = selective.promises((held_out, validation["labels"]), (tested, test["labels"]))
+    assert found["selective"]["chosen_on"] == "validation"
+    for promise, wanted in zip(found["selective"]["promises"], expected, strict=True):
+        assert promise["accuracy"] == wanted.accuracy
+        sides = zip([promise["ensemble"], *promise["seeds"]], [wanted.ensemble, *wanted.seeds], strict=True)
+        for answers, others in sides:
+            # TensorFlow and NumPy differ in the last digits, by which an image can fall to the other side.
+            assert answers["coverage"] == pytest.approx(others.coverage, abs=0.01)
+            assert (answers["threshold"] is None) == (others.threshold is None)
+    assert len(table(template / files.risk_coverage)) == 100
+
+
+def test_the_populations_are_the_test_images_other_peoples_digits_and_faults(template: Path) -> None:
+    found, variant = metrics(template, "stress"), metrics(template, "variants/cnn")
+    assert list(found) == ["test", "scikit-learn", *stress.FAULTS]
+    assert found["test"]["variants"]["cnn"]["accuracy"]["values"] == variant["test"]["accuracy"]["values"]
+    promised = {population["variants"]["cnn"]["promised"] for population in found.values()}
+    assert promised == {variant["validation"]["accuracy"]["mean"]}
+    inverted = found["inverted"]["variants"]["cnn"]
+    assert inverted["outcome"] == "worse"
+    assert inverted["interval"][1] < 0
 
 
 @pytest.mark.parametrize("variant", ["mlp64", "cnn"])
@@ -310,7 +347,7 @@ def test_a_mistake_in_the_parameters_ends_repro_before_it_deletes_anything(
     clone: Path, change: dict[str, Any], message: str
 ) -> None:
     def hashes() -> dict[str, str]:
-        files = [path for top in ("data", "models", "metrics", "plots") for path in (clone / top).rglob("*")]
+        files = [path for top in ("cards", "data", "models", "metrics", "plots") for path in (clone / top).rglob("*")]
         return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
 
     before = hashes()

@@ -91,7 +91,7 @@ def alone(baseline: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def results(folder: Path, commit: str) -> str:
     """Return the hashes of all that an experiment may change; dvc.lock has those of models and predictions."""
-    changed = ("dvc.lock", "params.yaml", "metrics", "plots")
+    changed = ("cards", "dvc.lock", "params.yaml", "metrics", "plots")
     return run(folder, "git", "rev-parse", *(f"{commit}:{name}" for name in changed))
 
 

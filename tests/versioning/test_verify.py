@@ -121,7 +121,7 @@ def test_a_margin_in_the_committed_parameters_makes_a_difference_equal(plain: Pa
     set_errors(plain, "mlp64", MANY)
     edit(plain / "params.yaml", review__margin=20)
     assert ": differs: " in verify(plain, fails=True)
-    run(plain, "git", "checkout", "-q", "--", "metrics", "plots")
+    run(plain, "git", "checkout", "-q", "--", "cards", "metrics", "plots")
     run(plain, "git", "commit", "-qam", "Widen the margin")
     set_errors(plain, "mlp64", MANY)
     assert ": no evidence of a difference: −10.08 points" in verify(plain)
@@ -152,7 +152,7 @@ def test_a_base_other_than_head_is_named(plain: Path) -> None:
     commit = run(plain, "git", "rev-parse", "HEAD").strip()
     explanation = verify(plain, "main").splitlines()[2:]
     assert explanation[0] == NO_EVIDENCE.replace("HEAD", "main")
-    assert explanation[1].endswith(f"type `git checkout {commit} -- dvc.lock metrics plots`.")
+    assert explanation[1].endswith(f"type `git checkout {commit} -- cards dvc.lock metrics plots`.")
     assert "git stash" not in "".join(explanation)
 
 
@@ -162,7 +162,7 @@ def test_changed_code_or_parameters_explain_a_difference(plain: Path, errors: li
     edit(plain / "params.yaml", train__seeds=[7, 8, 9])
     *_, reason, advice = verify(plain, "--after-repro").splitlines()
     assert reason == f"{EXPECTED}params.yaml changed."
-    assert advice == "To keep the results, commit dvc.lock, metrics/ and plots/ with the change."
+    assert advice == "To keep the results, commit cards/, dvc.lock, metrics/ and plots/ with the change."
 
     (plain / "src/digits/new.py").touch()
     (plain / "dvc.yaml").unlink()

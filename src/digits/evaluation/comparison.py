@@ -6,7 +6,7 @@ explains the method and how it was calibrated.
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 import numpy as np
@@ -49,7 +49,8 @@ class Mistake:
 
 def read_mistakes(text: str) -> dict[int, Mistake]:
     """Return the rows of an `errors.csv` by the index of the image."""
-    table = pd.read_csv(io.StringIO(text), float_precision="round_trip")
+    columns = [field.name for field in fields(Mistake)]
+    table = pd.read_csv(io.StringIO(text), float_precision="round_trip", usecols=columns)[columns]
     mistakes = [Mistake(*row) for row in table.itertuples(index=False, name=None)]
     return {mistake.index: mistake for mistake in mistakes}
 
@@ -162,7 +163,11 @@ class Verdict:
 
 
 def compare(
-    sides: Mapping[str, tuple[Result, Result]], *, margin: float = MARGIN, writers: Integers | None = None
+    sides: Mapping[str, tuple[Result, Result]],
+    *,
+    margin: float = MARGIN,
+    writers: Integers | None = None,
+    same_images: bool = True,
 ) -> dict[str, Verdict]:
     """Return a verdict for each variant.
 
@@ -173,9 +178,14 @@ def compare(
         sides: for each variant, the results of the base and of the head on the same images.
         margin: in points; if the interval lies within it, the sides are equal.
         writers: (images,), who wrote each image; None for a fixed design effect.
+        same_images: whether the sides were tested on the same images; otherwise each counts with its own variance, and
+            no image changes.
     """
-    differing = {name: pair for name, pair in sides.items() if not _same(*pair)}
-    variances = {name: _variance(*pair, writers) for name, pair in differing.items()}
+    differing = {name: pair for name, pair in sides.items() if not (same_images and _same(*pair))}
+    variances = {
+        name: _variance(*pair, writers) if same_images else _variance_of_other_images(*pair)
+        for name, pair in differing.items()
+    }
     differences = {name: head.accuracy.mean - base.accuracy.mean for name, (base, head) in sides.items()}
     p_values = {name: _p_value(differences[name], variance) for name, variance in variances.items()}
     adjusted = dict(zip(p_values, statistics.holm(list(p_values.values())), strict=True))
@@ -200,7 +210,7 @@ def compare(
             margin=margin,
             images_only=name in differing and min(len(base.errors), len(head.errors)) == 1,
             outcome=outcome,
-            changed=_changed(base, head),
+            changed=_changed(base, head) if same_images else [],
         )
     return verdicts
 
@@ -214,9 +224,7 @@ def accuracy_interval(result: Result, writers: Integers | None = None) -> tuple[
         result: the errors of the recipe's seeds.
         writers: (images,), who wrote each image; None for a fixed design effect.
     """
-    flips, seeds = _seeds_part(result)
-    images = statistics.variance_between_images(result.rates, flips, ACCURACY_DESIGN_EFFECT, writers)
-    variance = statistics.combine([images, seeds] if seeds else [images])
+    variance = statistics.combine(_parts(result, writers))
     return statistics.proportion_interval(result.accuracy.mean, variance, len(result.wrong), ACCURACY_DESIGN_EFFECT)
 
 
@@ -233,6 +241,18 @@ def _variance(base: Result, head: Result, writers: Integers | None) -> Component
         seeds, flips = [], 0.0
     images = statistics.variance_between_images(head.rates - base.rates, flips, DIFFERENCE_DESIGN_EFFECT, writers)
     return statistics.combine([images, *(component for component in seeds if component)])
+
+
+def _variance_of_other_images(base: Result, head: Result) -> Component:
+    """Return the variance of the difference of two mean accuracies on different images."""
+    return statistics.combine([*_parts(base, None), *_parts(head, None)])
+
+
+def _parts(side: Result, writers: Integers | None) -> list[Component]:
+    """Return the parts of the variance of a mean accuracy: the images and, of several seeds, the seeds."""
+    flips, seeds = _seeds_part(side)
+    images = statistics.variance_between_images(side.rates, flips, ACCURACY_DESIGN_EFFECT, writers)
+    return [images, seeds] if seeds else [images]
 
 
 def _seeds_part(side: Result) -> tuple[float, Component | None]:

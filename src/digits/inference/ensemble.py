@@ -86,7 +86,7 @@ class Dense:
 
     def __call__(self, x: Floats) -> Floats:
         """Map (n, …), flattened, to (n, units)."""
-        sums = x.reshape(len(x), -1) @ self.kernel + self.bias
+        sums = x.reshape(len(x), len(self.kernel)) @ self.kernel + self.bias
         return np.maximum(sums, 0) if self.relu else sums
 
 
@@ -106,11 +106,13 @@ class Ensemble:
 
         Those of the ensemble are the means over the seeds.
         """
-        parts = [
-            [_forward(layers, images[start : start + BATCH]) for start in range(0, max(1, len(images)), BATCH)]
-            for layers in self.networks
-        ]
-        return np.stack([np.concatenate(each) for each in parts])
+        return np.stack([forward(layers, images) for layers in self.networks])
+
+
+def forward(layers: Sequence[Layer], images: NDArray[np.uint8]) -> Floats:
+    """Return the probabilities of one network, (n, 10), for images (n, 28, 28)."""
+    parts = [_forward(layers, images[start : start + BATCH]) for start in range(0, max(1, len(images)), BATCH)]
+    return np.concatenate(parts)
 
 
 def _forward(layers: Sequence[Layer], images: NDArray[np.uint8]) -> Floats:

@@ -7,10 +7,9 @@ from typing import Any
 from digits.core import params, paths
 from digits.core.artifacts import read_json
 from digits.core.errors import UserError
+from digits.evaluation.selective import PROMISE
 from digits.inference import ensemble
 from digits.inference.ensemble import Ensemble
-
-PROMISE = 0.999  # the accuracy that answers above the threshold have on the images it was chosen on
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def _hide_modules(*modules: str) -> Iterator[None]:
 
 
 @contextmanager
-def _hold_back_stderr() -> Iterator[None]:
+def hold_back_stderr() -> Iterator[None]:
     """Discard what native code writes to standard error, unless the block fails.
 
     TensorFlow reports there, on every start and at any log level, which CPU features and GPU drivers it looked for.
@@ -44,11 +44,11 @@ def _hold_back_stderr() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors, no warnings
-with _hold_back_stderr(), _hide_modules("matplotlib", "pandas", "sklearn"):
+with hold_back_stderr(), _hide_modules("matplotlib", "pandas", "sklearn"):
     import keras
     import tensorflow as tf
 
-__all__ = ["available_workers", "keras", "pin_threads", "tf"]
+__all__ = ["available_workers", "hold_back_stderr", "keras", "pin_threads", "tf"]
 
 
 def pin_threads(threads: int, workers: int = 1) -> None:
@@ -61,7 +61,7 @@ def pin_threads(threads: int, workers: int = 1) -> None:
         threads: of each operation.
         workers: Python threads that compute at the same time.
     """
-    with _hold_back_stderr():
+    with hold_back_stderr():
         tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(workers)

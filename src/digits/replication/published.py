@@ -27,7 +27,7 @@ class Point(Section):
     """A value of a learning curve."""
 
     variant: str
-    split: Literal["train", "validation", "test", "gap"]
+    split: Literal["train", "validation", "test", "gap", "scikit-learn"]  # the last: digits by other people
     column: str
     epoch: Epoch
 

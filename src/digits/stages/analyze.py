@@ -7,10 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from digits import plots
-from digits.core import params, paths
+from digits.core import config, params, paths
 from digits.core.artifacts import read_arrays, write_csv, write_json
 from digits.core.images import CLASSES
 from digits.evaluation import error_analysis
+from digits.evaluation.disputed import DisputedLabels, disputed_errors
 
 PLACES = 3  # decimal places of a probability in errors.csv, which Git holds
 
@@ -29,6 +30,8 @@ def run(variant: str) -> None:
     answers = most_frequent_mistakes(predicted, labels)
     means = probabilities.mean(axis=0, dtype=np.float64)
 
+    disputed = config.read(paths.DISPUTED, DisputedLabels).of(labels)
+
     index = np.flatnonzero(seeds_wrong)
     mistakes = pd.DataFrame(
         {
@@ -38,6 +41,7 @@ def run(variant: str) -> None:
             "answer": answers[index],
             "probability_answer": means[index, answers[index]].round(PLACES),
             "probability_label": means[index, labels[index]].round(PLACES),
+            "disputed": np.isin(index, [image.index for image in disputed]).astype(int),
         }
     )
     write_csv(files.errors, mistakes)
@@ -47,6 +51,8 @@ def run(variant: str) -> None:
     )
     every = int((seeds_wrong == seeds).sum())
     title = _title(variant, len(worst), len(index), every, seeds)
+    if worst["disputed"].any():
+        title += ";\n* people dispute the label"
     plots.mistakes(images[worst["index"]], worst, seeds, title, files.errors_figure)
     rates = seeds_wrong / seeds
     write_json(
@@ -56,6 +62,7 @@ def run(variant: str) -> None:
             "resemblance": asdict(error_analysis.resemblance(rates, labels, answers, squared_distances)),
             "rare_style": asdict(error_analysis.rare_style(rates, labels, squared_distances)),
             "overlap": asdict(error_analysis.overlap(rates > 0, labels, answers)),
+            "disputed": asdict(disputed_errors(predicted, labels, disputed)),
         },
     )
 

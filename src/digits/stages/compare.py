@@ -9,9 +9,13 @@ import pandas as pd
 from digits import plots
 from digits.core import config, params, paths
 from digits.core.artifacts import read_json, write_csv, write_json
+from digits.core.formatting import percent
 from digits.evaluation.curves import SPLITS, learning_curves, over_seeds
+from digits.evaluation.selective import PROMISE
 from digits.replication import published
 from digits.replication.protocols import describe
+
+OTHER_PEOPLE = "scikit-learn"  # the population of digits by other people
 
 
 def run() -> None:
@@ -37,6 +41,21 @@ def run() -> None:
             f"{name}: accuracy and loss against epochs of training{spread}",
             paths.COMPARE_PLOTS / f"{name}.png",
         )
+    metrics = {variant.name: read_json(variant.metrics) for variant in variants}
+    tables = {variant.name: pd.read_csv(variant.risk_coverage) for variant in variants}
+    plots.risk_coverage(
+        {name: (table["coverage"].to_numpy(), table["risk"].to_numpy()) for name, table in tables.items()},
+        {name: mark for name, each in metrics.items() if (mark := _mark(each))},
+        "Fewer answers, fewer mistakes: the ensembles on the test images;\n"
+        f"dots: at the threshold that promises {percent(PROMISE, 1)} right answers",
+        paths.COMPARE_PLOTS / "risk_coverage.png",
+    )
+
+
+def _mark(metrics: dict[str, Any]) -> tuple[float, float] | None:
+    """Return coverage and risk of the ensemble at its threshold; None if it never answers."""
+    answers = next(each["ensemble"] for each in metrics["selective"]["promises"] if each["accuracy"] == PROMISE)
+    return None if answers["accuracy"] is None else (answers["coverage"], 1 - answers["accuracy"])
 
 
 def _read_curves(variant: paths.VariantFiles) -> dict[str, pd.DataFrame]:
@@ -62,10 +81,19 @@ def _long_table(curves: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     )
 
 
+def _last_epoch(test: pd.DataFrame, accuracies: dict[str, Any]) -> pd.DataFrame:
+    """Return a curve of the last epoch alone, with the accuracy of each seed on digits by other people."""
+    last = test[test["epoch"] == test["epoch"].max()]
+    columns = {"epoch": last["epoch"], "seed": last["seed"], "accuracy": accuracies["accuracy"]["values"]}
+    return pd.DataFrame(columns)
+
+
 def _compare_with_reports(parameters: params.Params, curves: dict[str, dict[str, pd.DataFrame]]) -> dict[str, Any]:
+    stress = read_json(paths.STRESS_METRICS)[OTHER_PEOPLE]["variants"]
     source = config.read(paths.PUBLISHED, published.Published)
     experiments = published.read_experiments(paths.EXPERIMENT_METRICS)
     by_split = {(name, split): curve for name, splits in curves.items() for split, curve in splits.items()}
+    by_split |= {(name, OTHER_PEOPLE): _last_epoch(curves[name]["test"], row) for name, row in stress.items()}
 
     def read(file: str) -> Any | None:
         # Files of variants that are no longer listed may still exist, from another run.

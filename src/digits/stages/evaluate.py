@@ -1,5 +1,6 @@
 """Stage evaluate: the results of a variant on the test images, for each seed at every checkpoint."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from digits.core import params, paths
 from digits.core.artifacts import read_arrays, write_arrays, write_csv, write_json
 from digits.core.images import CLASSES
 from digits.data.writers import read_writers
-from digits.evaluation import comparison, curves, metrics
+from digits.evaluation import comparison, curves, metrics, selective
 from digits.evaluation.statistics import spread
 from digits.modeling import losses, networks
 from digits.modeling.backend import available_workers, keras, pin_threads
@@ -37,7 +38,11 @@ def run(variant: str) -> None:
     weights = read_arrays(files.weights)
     seeds, epochs = (weights.pop(key).tolist() for key in ("seeds", "epochs"))
     models = [networks.load(files.model) for _ in range(min(workers, len(seeds)))]
-    rows, probabilities = _evaluate(models, weights, seeds, epochs, images, labels, section.calibration_bins)
+    held_out = _held_out(files)
+    validation = read_arrays(paths.VALIDATION) if held_out else {"images": images[:0], "labels": labels[:0]}
+    rows, probabilities, validated = _evaluate(
+        models, weights, seeds, epochs, images, labels, section.calibration_bins, validation["images"]
+    )
     table = pd.DataFrame(rows)
     write_csv(files.epochs, table)
     write_arrays(files.predictions, seeds=np.array(seeds, np.int64), probabilities=probabilities)
@@ -47,10 +52,16 @@ def run(variant: str) -> None:
     pairs = pd.DataFrame(product(range(CLASSES), repeat=2), columns=["actual", "predicted"])
     write_csv(files.confusion, pairs.assign(count=counts))
 
+    mean = probabilities.mean(axis=0, dtype=np.float64)
+    curve = selective.risk_coverage(selective.confidences(mean), mean.argmax(axis=1) == labels)
+    write_csv(files.risk_coverage, pd.DataFrame(dict(zip(("coverage", "risk"), curve, strict=True))))
+
     wrong = predicted != labels
     result = comparison.Result(wrong.sum(axis=1).tolist(), wrong.sum(axis=0))
     writers = None if section.writers is None else read_writers(section.writers, paths.WRITERS, len(labels))
     last = table[table["epoch"] == epochs[-1]]
+    # A variant that trains on all images has only the test images to choose by, as report A had.
+    chosen_on = (validated, validation["labels"]) if held_out else (probabilities, labels)
     everything = probabilities.reshape(-1, CLASSES), np.tile(labels, len(seeds))
     model = models[0]
     write_json(
@@ -58,6 +69,7 @@ def run(variant: str) -> None:
         {
             "seeds": seeds,
             "epochs": epochs[-1],
+            "weights": _digest(weights),
             "parameters": model.count_params(),
             "layers": {layer.name: layer.count_params() for layer in model.layers if layer.count_params()},
             "optimizer_parameters": sum(int(np.prod(variable.shape)) for variable in model.optimizer.variables),
@@ -67,6 +79,11 @@ def run(variant: str) -> None:
                 "loss": _spread(last["loss"]),
                 "errors": asdict(spread(result.errors)) | {"values": result.errors},
                 "ensemble": _ensemble(probabilities, labels, section.calibration_bins),
+            },
+            "validation": _validation(validated, validation["labels"]) if held_out else None,
+            "selective": {
+                "chosen_on": "validation" if held_out else "test",
+                "promises": [asdict(promise) for promise in selective.promises(chosen_on, (probabilities, labels))],
             },
             "best": _best_epoch(files, table),
             "per_class": _per_class(labels, predicted),
@@ -99,31 +116,40 @@ def _evaluate(
     images: Arrays,
     labels: Arrays,
     bins: int,
-) -> tuple[list[EpochMetrics], Arrays]:
+    validation: Arrays,
+) -> tuple[list[EpochMetrics], Arrays, Arrays]:
     """Evaluate every seed at every checkpoint, with a model for each thread.
 
     Returns:
-        The rows of `epochs.csv`, and the probabilities after the last epoch, float32 (seeds, images, 10).
+        The rows of `epochs.csv`, and the probabilities after the last epoch, float32 (seeds, images, 10), of the test
+        images and of the validation images.
     """
     idle: SimpleQueue[tuple[keras.Model, Callable[[Arrays], Arrays]]] = SimpleQueue()
     for model in models:
         idle.put((model, networks.compile_logits(model)))
-    last = np.empty((len(seeds), len(images), CLASSES), np.float32)
+    last, validated = (np.empty((len(seeds), len(part), CLASSES), np.float32) for part in (images, validation))
 
     def evaluate(place: tuple[int, int]) -> EpochMetrics:
         epoch, seed = place
         model, predict = idle.get()
         networks.set_weights(model, {path: values[seed, epoch] for path, values in weights.items()})
         logits = predict(images)
-        idle.put((model, predict))
-        probabilities = np.exp(log_softmax(logits.astype(np.float64), axis=1)).astype(np.float32)
+        probabilities = _probabilities(logits)
         if epoch == len(epochs) - 1:
             last[seed] = probabilities
+            if len(validation):
+                validated[seed] = _probabilities(predict(validation))
+        idle.put((model, predict))
         return _epoch_metrics(epochs[epoch], seeds[seed], logits, probabilities, labels, bins)
 
     with ThreadPoolExecutor(len(models)) as pool:
         rows = list(pool.map(evaluate, product(range(len(epochs)), range(len(seeds)))))
-    return rows, last
+    return rows, last, validated
+
+
+def _probabilities(logits: Arrays) -> Arrays:
+    probabilities: Arrays = np.exp(log_softmax(logits.astype(np.float64), axis=1)).astype(np.float32)
+    return probabilities
 
 
 def _epoch_metrics(
@@ -164,13 +190,38 @@ def _per_class(labels: Arrays, predicted: Arrays) -> dict[str, dict[str, float]]
     }
 
 
+def _digest(weights: dict[str, Arrays]) -> str:
+    """Return a checksum of all weights, so that what is computed from a model can depend on this small file."""
+    digest = hashlib.sha256()
+    for path in sorted(weights):
+        digest.update(path.encode())
+        digest.update(weights[path].tobytes())
+    return digest.hexdigest()
+
+
+def _training(files: paths.VariantFiles) -> pd.DataFrame:
+    return curves.read_table(files.training.read_text(encoding="utf-8"))
+
+
+def _held_out(files: paths.VariantFiles) -> bool:
+    """Return whether the variant was trained without the validation images."""
+    return bool(_training(files)["val_accuracy"].notna().any())
+
+
+def _validation(probabilities: Arrays, labels: Arrays) -> dict[str, Any]:
+    """Return the accuracies on the validation images after the last epoch, which choose the best variant."""
+    return {
+        "accuracy": _spread(pd.Series((probabilities.argmax(axis=2) == labels).mean(axis=1))),
+        "ensemble": {"accuracy": float((probabilities.mean(axis=0, dtype=np.float64).argmax(axis=1) == labels).mean())},
+    }
+
+
 def _best_epoch(files: paths.VariantFiles, table: pd.DataFrame) -> dict[str, Any]:
     """Return the best epoch by its mean over the seeds, the earliest of equals, and the split it is selected on."""
-    training = curves.read_table(files.training.read_text(encoding="utf-8"))
-    validation = training.groupby("epoch")["val_accuracy"].mean().dropna()
     test = table.groupby("epoch")["accuracy"].mean()
-    # A variant that trains on all images has only the test images to select by, as report A had.
-    selected_on, means = ("test", test) if validation.empty else ("validation", validation[test.index])
+    selected_on, means = "test", test
+    if _held_out(files):
+        selected_on, means = "validation", _training(files).groupby("epoch")["val_accuracy"].mean()[test.index]
     best = means.idxmax()
     rows = table[table["epoch"] == best]
     return {

@@ -46,5 +46,5 @@ def check(root: Path) -> None:
         raise UserError(
             "dvc.lock does not match the code, parameters or results here:\n"
             + "".join(f"  {line}\n" for line in lines)
-            + "type `dvc repro`, then commit dvc.lock, metrics/ and plots/ with the change"
+            + "type `dvc repro`, then commit cards/, dvc.lock, metrics/ and plots/ with the change"
         )

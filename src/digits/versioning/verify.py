@@ -27,7 +27,7 @@ from digits.versioning.revisions import Revision
 from digits.versioning.settings import comparison_settings
 
 INPUTS = ("dvc.yaml", "params.yaml", "requirements.txt", "src")  # what the results depend on, besides the data
-RESULTS = ("dvc.lock", "metrics", "plots")
+RESULTS = ("cards", "dvc.lock", "metrics", "plots")
 MAX_NAMES = 3  # of changed inputs in a message
 HEAD = "HEAD"
 
@@ -108,7 +108,7 @@ class Verification:
             return (
                 f"Different results are expected, because the code or the parameters are not those of {name}: "
                 f"{listed} changed.\n"
-                "To keep the results, commit dvc.lock, metrics/ and plots/ with the change."
+                "To keep the results, commit cards/, dvc.lock, metrics/ and plots/ with the change."
             )
         if self.agreement is Agreement.DIFFERS:
             return (

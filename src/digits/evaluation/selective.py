@@ -1,0 +1,131 @@
+"""Selective classification: a classifier that answers only where it is confident enough."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+ACCURACIES = (0.99, 0.995, 0.999)  # that a threshold promises of the answers
+CERTAINTY = 0.95  # that the accuracy of answers is at least what a threshold promises
+PROMISE = ACCURACIES[-1]  # the one that programs use
+CURVE_POINTS = 100
+PLACES = 1e6  # a confidence counts in steps of 1e-6, so that it can be written down without a change
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier does that answers from a threshold of confidence on.
+
+    Attributes:
+        threshold: None if no confidence is enough: it never answers.
+        coverage: The share of the images that it answers.
+        accuracy: The share of its answers that are right; None without an answer.
+        kept: Whether that is at least the accuracy promised; None without an answer.
+    """
+
+    threshold: float | None
+    coverage: float
+    accuracy: float | None
+    kept: bool | None
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the ensemble and each seed do if a part of their answers must be right.
+
+    Attributes:
+        accuracy: That part.
+        ensemble: Of the mean of the seeds' probabilities.
+        seeds: Of each seed, with its own threshold.
+    """
+
+    accuracy: float
+    ensemble: Answers
+    seeds: list[Answers]
+
+
+def promises(chosen_on: tuple[Floats, Integers], tested_on: tuple[Floats, Integers]) -> list[Promise]:
+    """Return thresholds for each accuracy in `ACCURACIES`, and what they give on other images.
+
+    Args:
+        chosen_on: probabilities, (seeds, n, 10), and labels, (n,), of the images that choose the thresholds.
+        tested_on: the same of the other images.
+    """
+    chosen, tested = _sides(*chosen_on), _sides(*tested_on)
+    rows = []
+    for accuracy in ACCURACIES:
+        thresholds = [choose_threshold(*side, accuracy) for side in chosen]
+        ensemble, *seeds = (
+            answers(*side, threshold, accuracy) for side, threshold in zip(tested, thresholds, strict=True)
+        )
+        rows.append(Promise(accuracy, ensemble, seeds))
+    return rows
+
+
+def _sides(probabilities: Floats, labels: Integers) -> list[tuple[NDArray[np.float64], Bools]]:
+    """Return confidences and whether the answers are right, of the ensemble and of each seed."""
+    everyone = [probabilities.mean(axis=0, dtype=np.float64), *probabilities]
+    return [(confidences(each), each.argmax(axis=1) == labels) for each in everyone]
+
+
+def confidences(probabilities: Floats) -> NDArray[np.float64]:
+    """Return the probability of each answer, (n,), for probabilities (n, 10)."""
+    largest: NDArray[np.float64] = np.floor(probabilities.max(axis=1).astype(np.float64) * PLACES) / PLACES
+    return largest
+
+
+def choose_threshold(confidence: Floats, right: Bools, accuracy: float) -> float | None:
+    """Return the lowest confidence from which on answers are right often enough; None if there is none.
+
+    The lower limit of the one-sided 95 % interval for the accuracy of these answers (C. J. Clopper and E. S. Pearson,
+    Biometrika 26 (1934), 404-413) must be at least `accuracy`: a few right answers prove little. The method is that of
+    Y. Geifman and R. El-Yaniv, Selective classification for deep neural networks, NIPS 2017, but makes no allowance for
+    the choice among thresholds.
+
+    Args:
+        confidence: (n,), of the answers to images that the model was not trained on.
+        right: (n,), whether each answer is right.
+        accuracy: the accuracy to promise.
+    """
+    levels, level = np.unique(-confidence, return_inverse=True)  # the highest confidence first
+    answered = np.bincount(level).cumsum()
+    correct = np.bincount(level, right).cumsum()
+    lowest = betaincinv(correct, answered - correct + 1, 1 - CERTAINTY)
+    enough = np.flatnonzero(np.nan_to_num(lowest) >= accuracy)
+    return float(-levels[enough[-1]]) if len(enough) else None
+
+
+def answers(confidence: Floats, right: Bools, threshold: float | None, accuracy: float) -> Answers:
+    """Return what a classifier does on images that its threshold was not chosen on.
+
+    Args:
+        confidence: (n,), of its answers.
+        right: (n,), whether each answer is right.
+        threshold: as `choose_threshold` returns it.
+        accuracy: the accuracy that the threshold promises.
+    """
+    answered = np.zeros(len(right), bool) if threshold is None else confidence >= threshold
+    if not answered.any():
+        return Answers(threshold, 0.0, None, None)
+    measured = float(right[answered].mean())
+    return Answers(threshold, float(answered.mean()), measured, measured >= accuracy)
+
+
+def risk_coverage(confidence: Floats, right: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the share of wrong answers against the share of images answered, both (100,).
+
+    Source: R. El-Yaniv and Y. Wiener, On the foundations of noise-free selective classification, JMLR 11 (2010).
+
+    Args:
+        confidence: (n,), of the answers.
+        right: (n,), whether each answer is right.
+    """
+    wrong = np.cumsum(~right[np.argsort(-confidence, kind="stable")])
+    coverage = np.arange(1, CURVE_POINTS + 1) / CURVE_POINTS
+    answered = np.ceil(coverage * len(right)).astype(np.int64)
+    return coverage, wrong[answered - 1] / answered
