@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench calibration tables \
-	lock licenses audit s3 cluster environment development
+	page lock licenses audit s3 cluster export environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -63,6 +63,9 @@ test-bytes: development ## run the pipeline in two fresh clones, and compare eve
 experiments: environment ## run the protocols that the reports may have followed: half an hour
 	$(BIN)/digits experiments
 
+page: environment ## write page/index.html, on which a drawn or photographed digit is read in the browser
+	$(BIN)/digits page
+
 # The other libraries have their own environment, because Keras would import JAX. pip installs no dependencies: those of
 # PyTorch are gigabytes of GPU libraries. The folder gets a .dvcignore, so that DVC does not search it.
 PEERS := .venv-bench
@@ -94,6 +97,7 @@ lock: development ## update requirements*.txt after a change of pyproject.toml
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 	$(LOCK) --extra s3 --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-s3.txt
 	$(LOCK) --extra cluster --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-cluster.txt
+	$(LOCK) --extra export --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-export.txt
 	$(LOCK) --extra uv --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-uv.txt
 
 LICENSES := $(BIN)/pip-licenses --from=mixed --format=markdown --with-system --packages
@@ -103,7 +107,7 @@ licenses: development ## list the licence of every locked package: docs/licenses
 	printf 'macOS declares. `namex` declares none; the licence file in the package is Apache 2.0.\n' && \
 	printf '\n## To run the pipeline (requirements.txt)\n\n' && \
 	$(LICENSES) $(call names,requirements.txt) && \
-	printf '\n## For development, S3 storage and sweeps (requirements-dev.txt)\n\n' && \
+	printf '\n## For development, S3 storage, sweeps and exports (requirements-dev.txt)\n\n' && \
 	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
 
 audit: development ## look up every locked package in the advisory database (needs the internet)
@@ -114,6 +118,9 @@ s3: environment ## install support for storage on S3
 
 cluster: environment ## install what `digits sweep` needs
 	@$(call install,requirements-cluster.txt)
+
+export: environment ## install what `digits export` needs
+	@$(call install,requirements-export.txt)
 
 # uv installs in a third of the time that pip takes. If uv is not available or fails, pip installs the same lock. Both
 # enforce the hashes and compile byte-code, even if PYTHONDONTWRITEBYTECODE is set: TensorFlow then starts 7 s sooner.

@@ -122,7 +122,7 @@ def test_check_lock_is_also_called_drift(
     assert caught.value.code == (
         "digits: dvc.lock does not match the code, parameters or results here:\n"
         "  evaluate@cnn: changed deps: src/digits/evaluation: modified\n"
-        "type `dvc repro`, then commit dvc.lock, metrics/ and plots/ with the change"
+        "type `dvc repro`, then commit cards/, dvc.lock, metrics/ and plots/ with the change"
     )
     monkeypatch.setattr(lock, "mismatches", lambda root: [])
     cli.main([command])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ STAGES = {
     "train": "train a variant",
     "evaluate": "evaluate a variant at every checkpoint",
     "analyze": "analyse the errors of a variant",
+    "stress": "test the variants on other digits",
     "compare": "compare the variants with each other and with the reports",
+    "cards": "write the model cards",
 }
 VARIANT_STAGES = ("train", "evaluate", "analyze")
 ADVICE = {
@@ -113,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         "--git-remote", metavar="NAME", help="Git remote for clones and experiments (default: origin with --address)"
     )
     command.add_argument("--no-cache", action="store_true", help="do not download models and predictions")
+
+    command = add("export", _export, "write a variant's models as ONNX and LiteRT files (see docs/use.md)")
+    command.add_argument("variant", help="an entry under models in params.yaml")
+    command.add_argument(
+        "--seed", type=int, help="the seed whose model to write beside the ensemble (default: the first)"
+    )
     return parser
 
 
@@ -195,6 +204,20 @@ def _sweep(
         print(leaderboard.write(trials, result.scores, result.settings, ROOT, runner.FOLDER / name))
     if result.failed:
         raise UserError(f"{len(result.failed)} of {len(trials)} trials failed; the last lines of each are above")
+
+
+def _export(variant: str, seed: int | None) -> None:
+    needed = ("tf2onnx", "onnx", "onnxruntime", "ai_edge_litert")  # Keras imports the first two
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise UserError(f"export needs {missing[0]}: type `make export`")
+    from digits.inference import export
+
+    for file in export.export(ROOT, variant, seed):
+        print(
+            f"{file.path}: {file.size / 1000:,.0f} kB, {1000 * file.seconds:.3f} ms an image; all {file.images:,} "
+            f"answers are those of Keras, and probabilities differ by {file.difference:.1e} at most"
+        )
 
 
 @contextmanager

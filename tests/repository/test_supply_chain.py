@@ -14,6 +14,7 @@ LOCKS = {
     "requirements.txt": 100,
     "requirements-s3.txt": 5,
     "requirements-cluster.txt": 5,
+    "requirements-export.txt": 4,
     "requirements-uv.txt": 1,
     "requirements-dev.txt": 150,
 }
@@ -43,7 +44,7 @@ def test_a_lock_has_hashes_and_names_no_host(name: str, least: int) -> None:
 def test_the_locks_agree_and_those_of_the_extras_add_to_the_first() -> None:
     run, development = locked("requirements.txt"), locked("requirements-dev.txt")
     assert run.items() <= development.items()
-    for extra, package in (("s3", "dvc-s3"), ("cluster", "distributed"), ("uv", "uv")):
+    for extra, package in (("s3", "dvc-s3"), ("cluster", "distributed"), ("export", "tf2onnx"), ("uv", "uv")):
         added = locked(f"requirements-{extra}.txt")
         assert added.items() <= development.items()
         assert not run.keys() & added.keys()
