@@ -343,7 +343,9 @@ def selective_table(results: Revision) -> pd.DataFrame:
                     f"amounts of {AMOUNT} digits read": percent(ensemble["coverage"] ** AMOUNT, 1),
                     "one seed: answered": percent(spread([seed["coverage"] for seed in seeds]).mean, 1),
                     "seeds that keep the promise, of those that answer": (
-                        f"{sum(seed['kept'] for seed in answering)} of {len(answering)}" if answering else "–"
+                        f"{sum(seed['kept'] for seed in answering)} of {len(answering)}"
+                        if answering and found["chosen_on"] == "validation"
+                        else "–"
                     ),
                 }
             )

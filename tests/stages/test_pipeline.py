@@ -144,9 +144,11 @@ def test_the_populations_are_the_test_images_other_peoples_digits_and_faults(tem
     assert found["test"]["variants"]["cnn"]["accuracy"]["values"] == variant["test"]["accuracy"]["values"]
     promised = {population["variants"]["cnn"]["promised"] for population in found.values()}
     assert promised == {variant["validation"]["accuracy"]["mean"]}
-    inverted = found["inverted"]["variants"]["cnn"]
-    assert inverted["outcome"] == "worse"
-    assert inverted["interval"][1] < 0
+    for population in found.values():
+        row = population["variants"]["cnn"]
+        assert row["difference"] == pytest.approx(row["accuracy"]["mean"] - row["promised"], abs=1e-5)
+        assert row["interval"][0] < row["difference"] < row["interval"][1]
+        assert row["outcome"] in list(comparison.Outcome)
 
 
 @pytest.mark.parametrize("variant", ["mlp64", "cnn"])
@@ -322,12 +324,18 @@ def test_a_queued_experiment_trains_another_variant_alone_with_one_seed(template
     curve = next(row for row in numbers if row["quantity"] == "accuracy of the plateau")
     assert (curve["measured"]["interval"], curve["measured"]["reproduced"]) == (None, None)
     # The variant trains on all images.
+    assert found["validation"] is None
+    assert found["selective"]["chosen_on"] == "test"
+    stressed = json.loads(show("metrics/stress.json"))
+    assert stressed["test"]["variants"]["mlp128"]["interval"] is None
+    assert stressed["inverted"]["variants"]["mlp128"]["promised"] == found["test"]["accuracy"]["mean"]
+    assert "| no image held out |" in show("cards/mlp128.md")
     training = show("plots/variants/mlp128/training.csv").splitlines()
     assert {row["val_loss"] for row in csv.DictReader(training)} == {""}
     assert show("plots/variants/mlp128/validation_errors.csv") == "index,seeds_wrong\n"
     assert re.search(r"^mlp128 epoch 2/2: loss \d\.\d{4}, accuracy \d+\.\d\d%$", log, re.MULTILINE)
     drawn = run(folder, "git", "ls-tree", "--name-only", revision, "plots/compare/").split()
-    assert drawn == ["plots/compare/mlp128.png", "plots/compare/test.png"]
+    assert drawn == [f"plots/compare/{name}.png" for name in ("mlp128", "risk_coverage", "test")]
     assert run(folder, "git", "status", "--porcelain") == ""
 
 

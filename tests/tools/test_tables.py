@@ -37,6 +37,9 @@ CLAIM = {
 }
 EXPERIMENT_NUMBER = {"report": "A", "quantity": "accuracy", "epoch": 21, "published": 0.95, "measured": MEASURED}
 SHARE = {"share": 0.032, "interval": [0.022, 0.045]}
+ANSWERS = {"threshold": 0.9, "coverage": 0.9, "accuracy": 0.99912, "kept": True}
+SILENT = {"threshold": None, "coverage": 0.0, "accuracy": None, "kept": None}
+STRESSED = {"accuracy": {"mean": 0.9, "std": 0.01}, "promised": 0.95, "interval": [-0.06, 0.001], "outcome": "worse"}
 RESULTS: dict[str, Any] = {
     "metrics/summary.json": {"cnn": {}, "mlp64": {}},
     "metrics/variants/cnn.json": {
@@ -52,6 +55,17 @@ RESULTS: dict[str, Any] = {
         },
         "calibration": {"expected_error": {"mean": 0.0031, "std": 0.0004}},
         "best": {"accuracy": {"mean": 0.9941, "std": 0.0003}, "epoch": 1, "selected_on": "validation"},
+        "selective": {
+            "chosen_on": "validation",
+            "promises": [
+                {
+                    "accuracy": 0.995,
+                    "ensemble": ANSWERS,
+                    "seeds": [ANSWERS, ANSWERS | {"coverage": 0.7, "kept": False}],
+                },
+                {"accuracy": 0.999, "ensemble": SILENT, "seeds": [SILENT, SILENT]},
+            ],
+        },
     },
     "metrics/variants/mlp64.json": {
         "seeds": [0],
@@ -66,6 +80,10 @@ RESULTS: dict[str, Any] = {
         },
         "calibration": {"expected_error": {"mean": 0.01, "std": None}},
         "best": {"accuracy": {"mean": 0.9601, "std": None}, "epoch": 1, "selected_on": "test"},
+        "selective": {
+            "chosen_on": "test",
+            "promises": [{"accuracy": 0.99, "ensemble": ANSWERS | {"coverage": 1.0}, "seeds": [ANSWERS]}],
+        },
     },
     "metrics/variants/cnn-errors.json": {
         "images": {"all": 18, "some": 0, "none": 9982},
@@ -82,6 +100,13 @@ RESULTS: dict[str, Any] = {
             "share_of_errors": 0.1,
             "pairs_above_chance": 1,
         },
+        "disputed": {
+            "images": 15,
+            "errors": 8.8,
+            "people_agree": 6.75,
+            "accuracy": {"mean": 0.9937, "std": 0.00042},
+            "accuracy_without": {"mean": 0.9942, "std": 0.0003},
+        },
     },
     "metrics/variants/mlp64-errors.json": {
         "images": {"all": 400, "some": 300, "none": 9300},
@@ -91,6 +116,26 @@ RESULTS: dict[str, Any] = {
             "pairs": [{"digits": [3, 5], "observed": 0, "ratio": None}],
             "share_of_errors": 0.5,
             "pairs_above_chance": 2,
+        },
+        "disputed": {
+            "images": 15,
+            "errors": 11,
+            "people_agree": 7,
+            "accuracy": {"mean": 0.96, "std": None},
+            "accuracy_without": {"mean": 0.961, "std": None},
+        },
+    },
+    "metrics/stress.json": {
+        "test": {
+            "title": "test images",
+            "variants": {
+                "cnn": STRESSED | {"outcome": "no evidence of a difference"},
+                "mlp64": STRESSED | {"promised": None, "interval": None, "outcome": None},
+            },
+        },
+        "scikit-learn": {
+            "title": "other people",
+            "variants": {"cnn": STRESSED, "mlp64": STRESSED | {"promised": 0.97}},
         },
     },
     "metrics/published.json": {
@@ -190,6 +235,26 @@ EXPECTED = {
 | `cnn` | 18 / 0 / 9,982 | 54.0 % / – / 2.5 % | 5.77 / – / 4.00 | 4 and 9, 7 times (3.5 times chance) | 10 % in 1 pair |
 | `mlp64` | 400 / 300 / 9,300 | 50.0 % / 20.0 % / 1.0 % | 4.00 / 4.00 / 4.00 | 3 and 5, 0 times | 50 % in 2 pairs |
 """,  # noqa: E501
+    "disputed": """\
+| variant | errors of a seed among the 15 images | of these, answers that most people give | test accuracy | without these images |
+| :-- | --: | --: | --: | --: |
+| `cnn` | 8.8 | 6.8 | 99.37 ± 0.04 % | 99.42 ± 0.03 % |
+| `mlp64` | 11.0 | 7.0 | 96.00 % | 96.10 % |
+""",  # noqa: E501
+    "selective": """\
+| variant | promised | chosen on | ensemble: test images answered | right | amounts of 6 digits read | one seed: answered | seeds that keep the promise, of those that answer |
+| :-- | --: | :-- | --: | :-- | --: | --: | :-- |
+| `cnn` | 99.5 % | validation | 90.0 % | 99.91 % | 53.1 % | 80.0 % | 1 of 2 |
+| `cnn` | 99.9 % | validation | 0.0 % | – | 0.0 % | 0.0 % | – |
+| `mlp64` | 99.0 % | test | 100.0 % | 99.91 % | 100.0 % | 90.0 % | – |
+""",  # noqa: E501
+    "stress": """\
+| images | `cnn` | `mlp64` |
+| :-- | :-- | :-- |
+| promised | 95.0 % | 97.0 % |
+| test images | 90.0 % (−6.0 to +0.1) | 90.0 % |
+| other people | **90.0 % (−6.0 to +0.1)** | **90.0 % (−6.0 to +0.1)** |
+""",
     "speed": """\
 | one epoch of `mlp128` | seconds | times as long | test accuracy after 3 epochs |
 | :-- | --: | --: | :-- |
@@ -229,7 +294,8 @@ EXPECTED = {
 }
 PAGES = {
     "README.md": ("results", "speed"),
-    "docs/replication.md": ("published", "claims", "experiments", "errors", "convolutional"),
+    "docs/replication.md": ("published", "claims", "experiments", "errors", "disputed", "convolutional"),
+    "docs/use.md": ("selective", "stress"),
     "docs/evidence.md": ("false-verdicts", "power", "coverage", "design-effects"),
 }
 
