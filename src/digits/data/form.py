@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from digits.core.images import MAX_PIXEL, SIDE
 
 BOX = 20  # pixels: the larger side of a digit
+TIE = 1e-9  # pixels: a centre of mass between two pixels goes to the first, whatever the rounding of the sums
 CENTRE = SIDE // 2  # the row and the column of the centre of mass, give or take half a pixel, in MNIST's own images
 
 
@@ -55,4 +56,4 @@ def _means(source: int, target: int) -> NDArray[np.float64]:
 def _place(mass: NDArray[np.float64]) -> int:
     """Return the first row or column of a digit, by the mass of each of its rows or columns."""
     mean = float(mass @ np.arange(len(mass)) / mass.sum())
-    return int(np.clip(np.floor(CENTRE - mean + 0.5), 0, SIDE - len(mass)))
+    return int(np.clip(np.ceil(CENTRE - mean - 0.5 - TIE), 0, SIDE - len(mass)))

@@ -50,17 +50,19 @@ def load(root: Path, variant: str | None = None) -> Trained:
     return Trained(found, _threshold(metrics), metrics)
 
 
-def _best(root: Path, parameters: params.Params) -> str:
-    """Return the trained variant whose ensemble has the highest validation accuracy.
+def validation_accuracy(metrics: dict[str, Any]) -> float:
+    """Return the validation accuracy of an ensemble, by its metrics; 0 if it was trained on the validation images."""
+    validation = metrics["validation"]
+    return validation["ensemble"]["accuracy"] if validation else 0.0
 
-    A variant that trains on the validation images has none, and comes last.
-    """
+
+def _best(root: Path, parameters: params.Params) -> str:
+    """Return the trained variant whose ensemble has the highest validation accuracy."""
     scores: dict[str, float] = {}
     for name in parameters.variants:
         files = paths.VariantFiles(name)
         if (root / files.weights).exists() and (root / files.metrics).exists():
-            validation = read_json(root / files.metrics)["validation"]
-            scores[name] = validation["ensemble"]["accuracy"] if validation else 0.0
+            scores[name] = validation_accuracy(read_json(root / files.metrics))
     if not scores:
         raise UserError("there is no trained model yet: type `make repro`")
     return max(scores, key=lambda name: scores[name])
