@@ -6,6 +6,7 @@ Each function imports what its command needs, so that no command waits for the l
 import argparse
 import errno
 import gc
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -122,6 +123,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--seed", type=int, help="the seed whose model to write beside the ensemble (default: the first)"
     )
+
+    command = add("page", _page, "write page/index.html, which reads drawn digits in a browser (see docs/use.md)")
+    command.add_argument(
+        "variants", nargs="*", metavar="variant", help="an entry under models in params.yaml (default: all variants)"
+    )
+
+    command = add("read", _read, "read the digits in pictures (see docs/use.md)")
+    command.add_argument(
+        "files", nargs="+", metavar="FILE", help="PNG, JPEG, WebP or TIFF picture; - reads standard input"
+    )
+    command.add_argument("--variant", help="an entry under models in params.yaml (default: the best on validation)")
+    command.add_argument("--json", dest="as_json", action="store_true", help="print all probabilities as JSON")
+    command.add_argument(
+        "--show", type=Path, metavar="OUT", help="write a picture with a box and the answer for each digit"
+    )
     return parser
 
 
@@ -218,6 +234,48 @@ def _export(variant: str, seed: int | None) -> None:
             f"{file.path}: {file.size / 1000:,.0f} kB, {1000 * file.seconds:.3f} ms an image; all {file.images:,} "
             f"answers are those of Keras, and probabilities differ by {file.difference:.1e} at most"
         )
+
+
+def _page(variants: list[str]) -> None:
+    from digits.inference.page import page
+
+    result = page.write(ROOT, variants)
+    print(f"written: {paths.PAGE}, {result.size:,} bytes")
+    for variant, difference in result.differences.items():
+        print(
+            f"{variant}: all answers to the test images are those of the models, and probabilities differ by "
+            f"{difference:.1e} at most"
+        )
+
+
+def _read(files: list[str], variant: str | None, show: Path | None, *, as_json: bool) -> None:
+    if show and len(files) > 1:
+        raise UserError(f"--show takes one picture, but {len(files)} files are given: give one")
+    with garbage_collection_suspended():
+        from digits.inference import pictures, reader, trained
+
+    model = trained.load(ROOT, variant)
+    results: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            picture = pictures.open_picture(file)
+            lines = reader.read(picture, model)
+        except UserError as error:
+            print(f"digits: {file}: {error}", file=sys.stderr)
+            results.append({"file": file, "error": str(error)})
+            continue
+        results.append({"file": file, "lines": [[digit.as_json() for digit in line] for line in lines]})
+        if show:
+            pictures.save(show, reader.draw(picture, lines))
+        if not as_json:
+            for line in lines:
+                print(f"{file}: {''.join(digit.text for digit in line)}")
+                print(f"  {', '.join(map(str, line))}")
+    if as_json:
+        answer = {"variant": model.ensemble.variant, "threshold": model.threshold, "pictures": results}
+        print(json.dumps(answer, indent=2))
+    if any("error" in result for result in results):
+        sys.exit(1)
 
 
 @contextmanager

@@ -1,0 +1,194 @@
+"""A page that reads drawn digits with the trained models, in the browser alone."""
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from digits.core import params, paths
+from digits.core.artifacts import read_arrays, write_text
+from digits.core.errors import UserError
+from digits.core.formatting import percent, percent_spread
+from digits.core.images import CLASSES
+from digits.inference import trained
+from digits.inference.ensemble import Convolution, Dense, Floats, Layer, Pool, Scale
+from digits.inference.page import weights
+from digits.inference.page.weights import Rounded
+from digits.inference.trained import Trained
+
+MAX_BYTES = 3_000_000  # of the page
+MISSED = 24  # images in the gallery of a variant
+SCRIPTS = ("form.js", "network.js", "weights.js", "picture.js", "page.js")  # in the order in which they run
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page.
+
+    Attributes:
+        html: Its text.
+        differences: The largest difference of a probability of any seed from that of the models, for each variant; by
+            the rounding of the weights, on the test images.
+    """
+
+    html: str
+    differences: dict[str, float]
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return len(self.html.encode())
+
+
+def write(root: Path, names: Sequence[str] = ()) -> Page:
+    """Write the page of a repository, and return it.
+
+    Args:
+        root: the folder of the repository.
+        names: the variants; without a name, all that params.yaml lists.
+
+    Raises:
+        UserError: a variant has not been trained, a file is damaged, or the page would be too large.
+    """
+    wanted = dict.fromkeys(names or params.load(root / paths.PARAMS).variants)
+    variants = [trained.load(root, name) for name in wanted]
+    test = read_arrays(root / paths.TEST)
+    page = build(variants, test["images"], test["labels"])
+    if page.size > MAX_BYTES:
+        raise UserError(
+            f"{paths.PAGE} would have {page.size:,} bytes, and {MAX_BYTES:,} are allowed: name fewer variants, "
+            f"as in `digits page {variants[0].ensemble.variant}`"
+        )
+    write_text(root / paths.PAGE, page.html)
+    return page
+
+
+def build(variants: Sequence[Trained], images: Images, labels: Labels) -> Page:
+    """Return the page of trained variants.
+
+    Args:
+        variants: the variants, in the order of the choice. The one with the highest validation accuracy comes chosen.
+        images: the test images, (n, 28, 28).
+        labels: the digits on them, (n,).
+    """
+    described, blocks, differences, right = [], {}, {}, np.ones(len(images), bool)
+    for variant in variants:
+        name = variant.ensemble.variant
+        # Matrices are so small that several threads for each would wait for each other.
+        with threadpool_limits(1), ThreadPoolExecutor() as pool:
+            rounded = list(pool.map(partial(weights.round_network, images=images), variant.ensemble.networks))
+        packed = weights.pack(rounded)
+        probabilities = variant.ensemble.probabilities(images)
+        right &= (probabilities.argmax(axis=2) == labels).all(axis=0)
+        described.append(
+            _describe(variant, rounded) | {"length": len(packed), "missed": _missed(probabilities, labels)}
+        )
+        blocks[f"weights-{name}"] = weights.to_text(packed)
+        differences[name] = max(network.difference for network in rounded)
+    examples = _examples(right, labels)
+    shown = sorted({image["index"] for image in sum([each["missed"] for each in described], examples)})
+    pixels = zlib.compress(images[shown].tobytes(), 9)
+    blocks["images"] = weights.to_text(pixels)
+    content = {"variants": described, "examples": examples, "shown": shown, "imagesLength": len(pixels)}
+    return Page(_render(variants, len(images), content, blocks), differences)
+
+
+def _render(variants: Sequence[Trained], images: int, content: dict[str, Any], blocks: dict[str, str]) -> str:
+    """Return the page.
+
+    Args:
+        variants: the variants.
+        images: the number of test images.
+        content: what the script needs to know.
+        blocks: the text of further script elements, by their `id`.
+    """
+    environment = Environment(
+        loader=PackageLoader("digits.inference.page", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, spread=percent_spread)
+    assets = files("digits.inference.page")
+    style = assets.joinpath("page.css").read_text("utf-8")
+    script = "".join(assets.joinpath(name).read_text("utf-8") for name in SCRIPTS)
+    return environment.get_template("index.html.j2").render(
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        variants=variants,
+        first=max(variants, key=lambda variant: trained.validation_accuracy(variant.metrics)).ensemble.variant,
+        images=images,
+        content=json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"),
+        blocks=blocks,
+    )
+
+
+def _describe(variant: Trained, rounded: Sequence[Rounded]) -> dict[str, Any]:
+    """Return what the script needs to read the weights of a variant, and to answer with them."""
+    return {
+        "name": variant.ensemble.variant,
+        "threshold": variant.threshold,
+        "layers": [_layer(layer) for layer in variant.ensemble.networks[0]],
+        "seeds": [
+            {
+                "seed": seed,
+                "kernels": [
+                    {"step": step, "bits": weights.bits(integers)}
+                    for step, integers in zip(each.steps, each.integers, strict=True)
+                ],
+            }
+            for seed, each in zip(variant.ensemble.seeds, rounded, strict=True)
+        ],
+    }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    match layer:
+        case Scale():
+            return {"kind": "scale", "factor": layer.factor}
+        case Convolution():
+            return {"kind": "convolution", "shape": layer.kernel.shape, "stride": layer.stride}
+        case Pool():
+            return {"kind": "pool", "size": layer.size}
+        case Dense():
+            return {"kind": "dense", "shape": layer.kernel.shape, "relu": layer.relu}
+
+
+def _examples(right: NDArray[np.bool_], labels: Labels) -> list[dict[str, int]]:
+    """Return the first test image of each digit that every seed answers right, if there is one."""
+    found = [np.flatnonzero(right & (labels == digit))[:1] for digit in range(CLASSES)]
+    return [{"index": int(index), "label": int(labels[index])} for indices in found for index in indices]
+
+
+def _missed(probabilities: Floats, labels: Labels) -> list[dict[str, int]]:
+    """Return the test images that most seeds answer wrong, first those whose label gets the lowest probability."""
+    wrong = (probabilities.argmax(axis=2) != labels).sum(axis=0)
+    probability = probabilities.mean(axis=0)[np.arange(len(labels)), labels]
+    order = np.lexsort((probability, -wrong))[:MISSED]
+    return [
+        {"index": int(index), "label": int(labels[index]), "wrong": int(wrong[index])}
+        for index in order
+        if wrong[index]
+    ]
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
