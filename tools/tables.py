@@ -370,6 +370,43 @@ def stress_table(results: Revision) -> pd.DataFrame:
     return pd.DataFrame([{"images": "promised", **dict(zip(list(rows[0])[1:], promised, strict=True))}, *rows])
 
 
+def reading_table(results: Revision) -> pd.DataFrame:
+    found = read(results, "benchmarks/reading.json")
+    digits, numbers, seconds = (found[key] for key in ("digits", "numbers", "seconds"))
+    return _figures(
+        {
+            f"answers that are right, {digits['pictures']:,} test images on sheets": percent(digits["accuracy"]),
+            "the same on the arrays": percent(digits["accuracy_on_arrays"]),
+            f"numbers read whole, {numbers['pictures']:,} numbers": percent(numbers["whole"], 1),
+            "numbers read whole, and sure of each digit": percent(numbers["whole_and_sure"], 1),
+            "numbers sure of each digit, but wrong": percent(numbers["sure_but_wrong"], 1),
+            "start and answer, a photo of 2 megapixels": f"{seconds['one_photo']:.2f} s",
+            "each further photo": f"{seconds['each_further_photo']:.2f} s",
+        }
+    )
+
+
+def page_table(results: Revision) -> pd.DataFrame:
+    found = read(results, "benchmarks/page.json")
+    figures = {"size of the page": f"{found['bytes'] / 1e6:.2f} MB"}
+    for variant, splits in found["variants"].items():
+        test = splits["test"]
+        figures[f"largest difference of a probability from Keras, any seed of `{variant}`"] = (
+            f"{test['largest_difference']:.6f}, {_count(test['different_answers'], 'different answer')}"
+        )
+    devices = {"desk": "this machine", "phone": "a processor slowed down four times"}
+    for device, text in devices.items():
+        delay = found["milliseconds"][device]
+        figures[f"from a movement to its answer, {text}: median, 95th percentile"] = (
+            f"{delay['median']:.0f} ms, {delay['percentile_95']:.0f} ms"
+        )
+    return _figures(figures)
+
+
+def _figures(figures: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({"figure": name, "measured": value} for name, value in figures.items())
+
+
 def speed_table(results: Revision) -> pd.DataFrame:
     section = read(results, "benchmarks/results.json")["epoch"]
     seconds = pd.DataFrame([{name: peer["seconds"] for name, peer in each.items()} for each in section["rounds"]])
@@ -484,6 +521,8 @@ TABLES: dict[str, Callable[[Revision], pd.DataFrame]] = {
     "disputed": disputed_table,
     "selective": selective_table,
     "stress": stress_table,
+    "reading": reading_table,
+    "page": page_table,
     "speed": speed_table,
     "convolutional": convolutional_table,
     "false-verdicts": false_verdicts_table,
