@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import psutil
 from numpy.typing import NDArray
@@ -86,6 +87,20 @@ def call(folder: Path, *arguments: str, fails: bool = False) -> str:
                 print(stop.code)
     assert (status != 0) == fails, f"digits {' '.join(arguments)} exited with {status}:\n{output.getvalue()}"
     return output.getvalue()
+
+
+def generated(light: int, full: int) -> hypothesis.settings:
+    """Return settings for `light` examples in `make test`, always the same, and `full` new ones in `make faults`."""
+    return hypothesis.settings(
+        max_examples=full if FULL else light,
+        derandomize=not FULL,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+
+
+def is_clear(message: str) -> bool:
+    return message.isprintable() and len(message) < 1000
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 200) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from digits.core.artifacts import write_text
+from digits.core.chance import is_chance
 from digits.core.errors import UserError
 from digits.core.formatting import percent, percent_spread, points
 from digits.evaluation.error_analysis import GROUPS
@@ -158,7 +159,7 @@ def results_table(results: Revision) -> pd.DataFrame:
         lower, upper = test["accuracy_interval"]
         rows.append(
             {
-                "variant": f"`{variant}`",
+                "variant": f"`{variant}`{_warning(metrics)}",
                 "parameters": f"{metrics['parameters']:,}",
                 f"test accuracy after {epochs} epochs, {seeds} (95 % interval)": (
                     f"{_accuracy(test['accuracy'])} ({percent(lower)} to {percent(upper)})"
@@ -173,6 +174,14 @@ def results_table(results: Revision) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _warning(metrics: dict[str, Any]) -> str:
+    """Return a remark on the seeds that are no better on the test images than a constant answer."""
+    counts = [digit["support"] for digit in metrics["per_class"].values()]
+    count = sum(is_chance(accuracy, counts) for accuracy in metrics["test"]["accuracy"]["values"])
+    seeds = len(metrics["seeds"])
+    return f" (**learned nothing**{'' if count == seeds else f' with {count} of {seeds} seeds'})" if count else ""
 
 
 def _accuracy(spread: dict[str, Any]) -> str:

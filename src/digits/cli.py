@@ -142,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stage(stage: str, **given: str) -> None:
+    if "variant" in given:  # checked here, too, because a stage takes seconds to import TensorFlow
+        from digits.core import params
+
+        params.load(paths.PARAMS).model(given["variant"])
     with _interruptible():
         with garbage_collection_suspended():
             run: Callable[..., None] = import_module(f"digits.stages.{stage}").run

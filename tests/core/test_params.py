@@ -111,6 +111,21 @@ def test_the_committed_parameters_are_valid() -> None:
         ({"variants": ["a; rm -rf ."]}, "variants[0] is 'a; rm -rf .': the name of a variant must be "),
         ({"preprocess__validation_fraction": 1}, "preprocess.validation_fraction is 1: it must be less than 1"),
         (
+            {"preprocess__validation_fraction": 0.0001},
+            (
+                "preprocess.validation_fraction is 0.0001: 6 of the 60000 published training images would be for "
+                "validation, and 59994 for training; each part needs at least 10"
+            ),
+        ),
+        (
+            {"preprocess__validation_fraction": 0.99984},
+            "preprocess.validation_fraction is 0.99984: 59991 of the 60000 published training images would be for ",
+        ),
+        (
+            {"download__files__train-labels-idx1-ubyte__bytes": 1},
+            "preprocess.validation_fraction is 0.25: 0 of the 0 published training images would be for validation",
+        ),
+        (
             {"download__sources": ["ftp://x"]},
             "download.sources[0] is 'ftp://x': it must be http(s)://…, file:…, a folder",
         ),
@@ -243,6 +258,12 @@ def test_the_checkpoints_are_the_saved_epochs() -> None:
 def test_convolutions_may_reduce_an_image_to_one_pixel(layers: list[dict[str, int]]) -> None:
     model = params.ModelSettings.model_validate(MODEL | {"convolutions": [{"filters": 1} | layer for layer in layers]})
     assert len(model.convolutions) == len(layers)
+
+
+def test_each_part_of_the_split_may_have_10_images() -> None:
+    for fraction in (0.00016, 0.99983):
+        content = CONTENT | {"preprocess": CONTENT["preprocess"] | {"validation_fraction": fraction}}
+        assert params.Params.model_validate(content).preprocess.validation_fraction == fraction
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,43 @@ def test_a_run_depends_on_its_own_seed_alone(variant: str, data: Data) -> None:
         assert content(reordered[seed]) == content(run), seed
     first, second = expected[0][1].weights, expected[3][1].weights
     assert any((first[path] != second[path]).any() for path in first)
+
+
+# One that XLA compiles, and one with convolutions, shifts, distortions, dropout and averages.
+@pytest.mark.parametrize("variant", ["mlp64", "cnn-large"])
+def test_a_batch_larger_than_the_data_is_all_images(variant: str, data: Data) -> None:
+    runs = [
+        train(PARAMS.model(variant).model_copy(update={"batch_size": size}), data, epochs=2)[0]
+        for size in (len(data[0]), len(data[0]) + 1, 60_000)
+    ]
+    assert content(runs[0]) == content(runs[1]) == content(runs[2])
+    assert np.isfinite(runs[0][0].loss)
+
+
+@pytest.mark.parametrize(
+    ("changes", "finite"),
+    [
+        ({}, True),
+        ({"val_loss": 1.0}, True),
+        ({"loss": float("nan")}, False),
+        ({"loss": float("inf")}, False),
+        ({"val_loss": float("nan")}, False),
+        ({"weights": {"a": np.zeros(2, np.float32), "b": np.array([0, np.inf], np.float32)}}, False),
+    ],
+)
+def test_an_epoch_is_finite_if_its_losses_and_weights_are(changes: dict[str, Any], finite: bool) -> None:
+    epoch = EpochResult(
+        seed=0,
+        epoch=1,
+        loss=1.0,
+        accuracy=0.5,
+        val_loss=None,
+        val_accuracy=None,
+        val_wrong=None,
+        weights={"a": np.zeros(2, np.float32)},
+        optimizer=[],
+    )
+    assert replace(epoch, **changes).is_finite is finite
 
 
 def test_the_runs_proceed_side_by_side(data: Data) -> None:
@@ -169,7 +207,7 @@ def test_a_generator_that_is_closed_early_stops_its_threads(data: Data, monkeypa
     runs = training.train(PARAMS.model("softmax"), data, None, epochs=10_000, seeds=[0, 1, 2], workers=2)
     assert next(runs).epoch == 1
     assert threading.active_count() > before
-    runs.close()  # type: ignore[attr-defined]
+    runs.close()
     assert threading.active_count() == before
     assert len(started) < 1000  # of 30,000
 

@@ -146,7 +146,7 @@ def test_one_module_imports_tensorflow_and_two_stages_reach_it() -> None:
     assert {stage for stage in STAGES if backend in reached(stage_file(stage))} == {"train", "evaluate"}
 
 
-def test_help_and_the_other_stages_start_without_tensorflow() -> None:
+def test_help_the_other_stages_and_an_unknown_variant_need_no_tensorflow() -> None:
     code = (
         "import contextlib, importlib, sys\n"
         "from digits.cli import main\n"
@@ -155,9 +155,13 @@ def test_help_and_the_other_stages_start_without_tensorflow() -> None:
         "for stage in sys.argv[1:]:\n"
         "    importlib.import_module(f'digits.stages.{stage}')\n"
         "    assert 'tensorflow' not in sys.modules, stage\n"
+        "for stage in ('train', 'evaluate'):\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main([stage, 'nosuch'])\n"
+        "    assert 'tensorflow' not in sys.modules, stage\n"
     )
     others = [stage for stage in STAGES if stage not in ("train", "evaluate")]
-    subprocess.run([sys.executable, "-c", code, *others], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([sys.executable, "-c", code, *others], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
 
 def test_every_default_variant_is_an_artifact_with_a_card() -> None:

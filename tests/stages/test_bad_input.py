@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from support import FULL, ROOT, committed, idx_bytes
+from support import FULL, ROOT, committed, generated, idx_bytes, is_clear
 
 from digits.core import artifacts, config, params
 from digits.core.errors import UserError
@@ -33,16 +33,6 @@ MEMORY = 500 << 20  # bytes
 
 TEXT = committed("params.yaml")
 CONTENT = config.parse_like_dvc(TEXT)
-
-
-def generated(light: int, full: int) -> settings:
-    """Return settings for `light` examples in `make test`, always the same, and `full` new ones in `make faults`."""
-    return settings(
-        max_examples=full if FULL else light,
-        derandomize=not FULL,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @contextmanager
@@ -63,10 +53,6 @@ def bounded() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.signal(signal.SIGVTALRM, before)
-
-
-def is_clear(message: str) -> bool:
-    return message.isprintable() and len(message) < 1000
 
 
 def refusal(call: Callable[[], object]) -> str | None:

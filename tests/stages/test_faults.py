@@ -157,6 +157,23 @@ def test_after_a_kill_git_and_the_cache_have_the_earlier_results(folder: Path, t
     check_same(folder, template)
 
 
+@pytest.mark.slow(12)
+def test_after_a_run_that_diverges_git_and_the_cache_have_the_earlier_results(folder: Path, template: Path) -> None:
+    wild = {"normalize": False, "units": [64] * 4, "optimizer": {"name": "sgd", "learning_rate": 100}}
+    edit(folder / "params.yaml", **{f"models__{VARIANT}__{key}": value for key, value in wild.items()})
+    output = run(folder, "dvc", "repro", fails=True)
+    assert f"digits: {VARIANT} diverges: in epoch 1 of seed " in output
+    assert "Traceback" not in output
+    # DVC has deleted the outputs of this one stage; all others are as they were.
+    outs = outputs(folder, f"train@{VARIANT}")
+    assert not any(out.exists() for out in outs)
+    assert all(out.exists() for out in outputs(folder) if out not in outs)
+    run(folder, "git", "checkout", "-q", ".")
+    run(folder, "dvc", "checkout")
+    assert "up to date" in run(folder, "dvc", "repro")
+    check_same(folder, template)
+
+
 @pytest.mark.slow(8)
 def test_control_c_during_training_is_one_line_and_the_next_run_trains_again(folder: Path, template: Path) -> None:
     edit(folder / "params.yaml", train__epochs=10_000)

@@ -40,6 +40,7 @@ SHARE = {"share": 0.032, "interval": [0.022, 0.045]}
 ANSWERS = {"threshold": 0.9, "coverage": 0.9, "accuracy": 0.99912, "kept": True}
 SILENT = {"threshold": None, "coverage": 0.0, "accuracy": None, "kept": None}
 STRESSED = {"accuracy": {"mean": 0.9, "std": 0.01}, "promised": 0.95, "interval": [-0.06, 0.001], "outcome": "worse"}
+SUPPORT = {str(digit): {"support": 1010 if digit == 1 else 1000} for digit in range(10)}
 RESULTS: dict[str, Any] = {
     "metrics/summary.json": {"cnn": {}, "mlp64": {}},
     "metrics/variants/cnn.json": {
@@ -47,12 +48,13 @@ RESULTS: dict[str, Any] = {
         "epochs": 2,
         "parameters": 80202,
         "test": {
-            "accuracy": {"mean": 0.9937, "std": 0.00042},
+            "accuracy": {"mean": 0.9937, "std": 0.00042, "values": [0.9934, 0.994]},
             "accuracy_interval": [0.9919, 0.9951],
             "errors": {"mean": 1234.5, "std": 6.25},
             "loss": {"mean": 0.01911, "std": 0.001},
             "ensemble": {"accuracy": 0.9945},
         },
+        "per_class": SUPPORT,
         "calibration": {"expected_error": {"mean": 0.0031, "std": 0.0004}},
         "best": {"accuracy": {"mean": 0.9941, "std": 0.0003}, "epoch": 1, "selected_on": "validation"},
         "selective": {
@@ -72,12 +74,13 @@ RESULTS: dict[str, Any] = {
         "epochs": 2,
         "parameters": 50890,
         "test": {
-            "accuracy": {"mean": 0.96, "std": None},
+            "accuracy": {"mean": 0.96, "std": None, "values": [0.96]},
             "accuracy_interval": [0.955, 0.965],
             "errors": {"mean": 400.0, "std": None},
             "loss": {"mean": 0.12, "std": None},
             "ensemble": {"accuracy": 0.96},
         },
+        "per_class": SUPPORT,
         "calibration": {"expected_error": {"mean": 0.01, "std": None}},
         "best": {"accuracy": {"mean": 0.9601, "std": None}, "epoch": 1, "selected_on": "test"},
         "selective": {
@@ -369,6 +372,22 @@ def test_a_table_is_written_from_its_files(tree: Path, name: str) -> None:
     text = f"Before.\n{block(name)}\nAfter.\n"
     expected = f"Before.\n{block(name, EXPECTED[name])}\nAfter.\n"
     assert tables.rendered(text, Path("page.md"), workspace(tree)) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "mark"),
+    [
+        ([0.1, 0.101], " (**learned nothing**)"),
+        ([0.1, 0.9], " (**learned nothing** with 1 of 2 seeds)"),
+        ([0.12, 0.9], ""),
+    ],
+)
+def test_a_variant_that_learned_nothing_is_marked(tree: Path, values: list[float], mark: str) -> None:
+    test = RESULTS["metrics/variants/cnn.json"]["test"]
+    change(tree, "metrics/variants/cnn.json", test=test | {"accuracy": {"mean": 0.5, "std": 0.5, "values": values}})
+    text = tables.rendered(block("results"), Path("page.md"), workspace(tree))
+    assert f"\n| `cnn`{mark} | 80,202 |" in text
+    assert "\n| `mlp64` | 50,890 |" in text
 
 
 def test_only_tables_that_differ_are_written(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,7 +108,7 @@ def _describe(error: ErrorDetails, root: type[Section]) -> str:
             return f"{key}{error['msg']}"
         case "checkpoints":
             return f"{key}.{error['msg']}; it is {_short_repr(error['input']['checkpoints'])}"
-        case "variant":
+        case "variant" | "split":
             return error["msg"]
         case "string_pattern_mismatch":
             return f"{key} is {_short_repr(error['input'])}: it must be 64 hexadecimal digits in lower case"

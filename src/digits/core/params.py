@@ -1,5 +1,6 @@
 """The schema of params.yaml: every parameter with its type and the values allowed."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,10 +12,11 @@ from pydantic_core import PydanticCustomError
 from digits.core import config
 from digits.core.config import Section
 from digits.core.errors import UserError
-from digits.core.images import SIDE
+from digits.core.images import CLASSES, SIDE
 
 NPM = re.compile(r"npm:(?P<package>(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*@[0-9][0-9A-Za-z.+-]*)")
 SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
+LABELS_HEADER = 8  # bytes of an IDX file of labels, before a byte for each
 ERRORS = "-errors"  # metrics/variants/<variant>-errors.json is beside <variant>.json
 
 
@@ -189,7 +191,7 @@ class ModelSettings(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the inputs of the first dense layer, while training
     loss: Literal["categorical_crossentropy", "sparse_categorical_crossentropy"]
     optimizer: Optimizer
-    batch_size: Annotated[int, Field(ge=1, le=60_000)]
+    batch_size: Annotated[int, Field(ge=1, le=60_000)]  # more than there are training images: all of them
     shift: Annotated[int, Field(ge=0, le=8)] = (
         0  # pixels: the largest random shift of a training image, in each direction
     )
@@ -239,6 +241,26 @@ class Params(Section):
                     "variants[{index}] is '{variant}', which the list already contains: name each variant once",
                     {"index": index, "variant": variant},
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _split(self) -> Self:
+        images = max(self.download.files.train_labels.bytes - LABELS_HEADER, 0)
+        fraction = self.preprocess.validation_fraction
+        held_out = math.ceil(fraction * images)  # as scikit-learn rounds
+        if min(held_out, images - held_out) < CLASSES:
+            raise PydanticCustomError(
+                "split",
+                "preprocess.validation_fraction is {fraction}: {held_out} of the {images} published training images "
+                "would be for validation, and {left} for training; each part needs at least {classes}",
+                {
+                    "fraction": fraction,
+                    "held_out": held_out,
+                    "images": images,
+                    "left": images - held_out,
+                    "classes": CLASSES,
+                },
+            )
         return self
 
     def model(self, variant: str) -> ModelSettings:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import DecodeError, HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.util import Retry
 
 from digits.core.artifacts import atomic_write
@@ -243,9 +243,28 @@ def _http_reason(error: requests.RequestException | HTTPError, timeout: float) -
             return f"not complete after {timeout:g} s (download.timeout)"
         case requests.TooManyRedirects():
             return f"redirected more than {MAX_REDIRECTS} times"
+        case requests.exceptions.SSLError():
+            return "the server's certificate or encryption is not accepted"
+        case requests.exceptions.ProxyError():
+            return "the proxy does not answer"
         case requests.ConnectionError() if "NameResolutionError" in str(error):
             return "the server's name cannot be resolved"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        case requests.ConnectionError():
+            return f"the connection failed{_system_reason(error)}"
+        case ProtocolError():
+            return f"the connection ended before the file{_system_reason(error)}"
+        case DecodeError():
+            return "the content is not compressed as its Content-Encoding says"
+    return f"the request failed ({type(error).__name__})"
+
+
+def _system_reason(error: BaseException | None) -> str:
+    """Return in brackets what the operating system said, which is at the end of a chain of exceptions."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return f" ({error.strerror})"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def npm_pack(package: str, folder: Path, timeout: float) -> Path:

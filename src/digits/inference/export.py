@@ -15,7 +15,7 @@ from digits.core.artifacts import atomic_write, read_arrays
 from digits.core.errors import UserError
 from digits.core.images import SIDE
 from digits.modeling import networks
-from digits.modeling.backend import hold_back_stderr, keras, tf
+from digits.modeling.backend import hold_back_stderr, keras
 
 with hold_back_stderr():
     import onnxruntime
@@ -81,7 +81,6 @@ def export(root: Path, variant: str, seed: int | None = None) -> Iterator[Export
         raise UserError(f"'{variant}' has no model of seed {chosen}: choose one of {', '.join(map(str, seeds))}")
 
     with _quiet():
-        tf.config.set_visible_devices([], "GPU")  # it may compute with fewer digits
         models = []
         for place, number in enumerate(seeds):
             model = networks.load(root / files.model)

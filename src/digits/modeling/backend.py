@@ -1,4 +1,7 @@
-"""TensorFlow and Keras, set up to start quickly and quietly: every other module imports them from here."""
+"""TensorFlow and Keras, set up to start quickly and quietly: every other module imports them from here.
+
+They compute on the CPU, because a GPU adds in another order, which changes the last digits.
+"""
 
 import os
 import sys
@@ -48,21 +51,21 @@ with hold_back_stderr(), _hide_modules("matplotlib", "pandas", "sklearn"):
     import keras
     import tensorflow as tf
 
+    tf.config.set_visible_devices([], "GPU")  # here, because TensorFlow reports an error if there is none
+
 __all__ = ["available_workers", "hold_back_stderr", "keras", "pin_threads", "tf"]
 
 
 def pin_threads(threads: int, workers: int = 1) -> None:
-    """Compute on the CPU with a fixed number of threads; call it before anything is computed.
+    """Compute with a fixed number of threads; call it before anything is computed.
 
-    Another number of threads, or a GPU, adds in another order, which changes the last digits. The number of workers
-    changes nothing.
+    Another number of threads adds in another order, which changes the last digits. The number of workers changes
+    nothing.
 
     Args:
         threads: of each operation.
         workers: Python threads that compute at the same time.
     """
-    with hold_back_stderr():
-        tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(workers)
 

@@ -118,8 +118,11 @@ def _renumbered(value: Any, numbers: dict[int, int]) -> Any:
 
 def load(path: Path) -> keras.Model:
     """Return a saved model; raise UserError if it is missing, damaged, or contains code to run."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: type `dvc repro`")
     try:
         return keras.saving.load_model(path, safe_mode=True)
-    except Exception as error:  # Keras documents no complete set
-        reason: Any = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be loaded ({reason}): type `digits repair`, then `dvc repro`") from None
+    except Exception:  # Keras documents no complete set, and advises to run the code
+        raise UserError(
+            f"{path} cannot be loaded: it is damaged, or contains code; type `digits repair`, then `dvc repro`"
+        ) from None

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,12 @@ class EpochResult:
     weights: dict[str, NDArray[np.float32]]
     optimizer: list[NDArray[Any]]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the losses and all weights are finite; once they are not, training never recovers."""
+        val_loss = 0 if self.val_loss is None else self.val_loss
+        return all(np.isfinite(values).all() for values in (self.loss, val_loss, *self.weights.values()))
+
 
 @dataclass(frozen=True)
 class _State:
@@ -61,7 +67,7 @@ def train(
     epochs: int,
     seeds: Sequence[int],
     workers: int,
-) -> Iterator[EpochResult]:
+) -> Generator[EpochResult, None, None]:
     """Train a model with each seed, side by side, and yield after each epoch of each run.
 
     The weights after epoch k are those of a run of k epochs. If the variant averages its weights, they are the
@@ -247,7 +253,7 @@ class _Epoch:
         self.network, self.optimizer, self.settings = network, optimizer, settings
         self.variables = network.trainable_variables
         self.pixels, self.labels, self.count = dataset.pixels, dataset.labels, dataset.count
-        self.batch_size = settings.batch_size
+        self.batch_size = min(settings.batch_size, dataset.count)
 
     def run(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         size = self.batch_size

@@ -15,6 +15,7 @@ from scipy.special import log_softmax
 
 from digits.core import params, paths
 from digits.core.artifacts import read_arrays, write_arrays, write_csv, write_json
+from digits.core.errors import UserError
 from digits.core.images import CLASSES
 from digits.data.writers import read_writers
 from digits.evaluation import comparison, curves, metrics, selective
@@ -41,7 +42,7 @@ def run(variant: str) -> None:
     held_out = _held_out(files)
     validation = read_arrays(paths.VALIDATION) if held_out else {"images": images[:0], "labels": labels[:0]}
     rows, probabilities, validated = _evaluate(
-        models, weights, seeds, epochs, images, labels, section.calibration_bins, validation["images"]
+        variant, models, weights, seeds, epochs, images, labels, section.calibration_bins, validation["images"]
     )
     table = pd.DataFrame(rows)
     write_csv(files.epochs, table)
@@ -109,6 +110,7 @@ class EpochMetrics:
 
 
 def _evaluate(
+    variant: str,
     models: Sequence[keras.Model],
     weights: dict[str, Arrays],
     seeds: Sequence[int],
@@ -134,6 +136,11 @@ def _evaluate(
         model, predict = idle.get()
         networks.set_weights(model, {path: values[seed, epoch] for path, values in weights.items()})
         logits = predict(images)
+        if not np.isfinite(logits).all():
+            raise UserError(
+                f"{variant} diverges: after epoch {epochs[epoch]} of seed {seeds[seed]}, its weights are so large that "
+                f"logits of test images are not finite; set a lower models.{variant}.optimizer.learning_rate"
+            )
         probabilities = _probabilities(logits)
         if epoch == len(epochs) - 1:
             last[seed] = probabilities

@@ -1,7 +1,9 @@
 """Stage train: a run of a variant with each seed, with the weights of every checkpoint."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,11 @@ from tqdm import tqdm
 
 from digits.core import params, paths
 from digits.core.artifacts import read_arrays, round_floats, write_arrays, write_csv, write_text
+from digits.core.chance import is_chance
+from digits.core.errors import UserError
+from digits.core.formatting import percent
+from digits.core.images import CLASSES
+from digits.core.params import ModelSettings
 from digits.modeling import networks, training
 from digits.modeling.backend import available_workers, pin_threads
 
@@ -30,17 +37,21 @@ def run(variant: str) -> None:
     checkpoints = _Checkpoints(section.seeds, section.saved_epochs)
     finished: defaultdict[int, dict[int, training.EpochResult]] = defaultdict(dict)  # by epoch and seed
     files.plots.mkdir(parents=True, exist_ok=True)
+    data = train["images"], train["labels"]
     # Written epoch by epoch, unlike all other files, so that an editor can draw it during training. If training is cut
     # short, DVC knows that the stage has not finished and runs it again.
     with (
         files.training.open("w", encoding="utf-8", newline="\n") as file,
         tqdm(total=section.epochs, desc=variant, unit="epoch", disable=None) as progress,
+        closing(
+            training.train(settings, data, held_out, epochs=section.epochs, seeds=section.seeds, workers=workers)
+        ) as results,
     ):
         file.write(",".join(COLUMNS) + "\n")
-        data = train["images"], train["labels"]
-        for result in training.train(
-            settings, data, held_out, epochs=section.epochs, seeds=section.seeds, workers=workers
-        ):
+        for result in results:
+            if not result.is_finite:
+                files.training.unlink()  # the start of a table without an end
+                raise UserError(_divergence(variant, settings, result))
             checkpoints.add(result)
             finished[result.epoch][result.seed] = result
             if len(finished[result.epoch]) < len(section.seeds):
@@ -66,6 +77,30 @@ def run(variant: str) -> None:
         seeds=np.array(section.seeds, np.int64),
         epochs=np.array(section.saved_epochs, np.int64),
         **checkpoints.weights,
+    )
+    if warning := _warning(variant, last, train["labels"]):
+        print(warning, file=sys.stderr)
+
+
+def _divergence(variant: str, settings: ModelSettings, result: training.EpochResult) -> str:
+    return (
+        f"{variant} diverges: in epoch {result.epoch} of seed {result.seed}, the loss or a weight is no longer finite; "
+        f"models.{variant}.optimizer.learning_rate is {settings.optimizer.learning_rate:g}: set a lower one, or type "
+        "`git checkout . && dvc checkout` to go back to the committed parameters and results"
+    )
+
+
+def _warning(variant: str, results: Sequence[training.EpochResult], labels: np.ndarray) -> str | None:
+    """Return a line that names the seeds whose network has learned nothing; None if there are none."""
+    counts = np.bincount(labels, minlength=CLASSES).tolist()
+    seeds = [str(result.seed) for result in results if is_chance(result.accuracy, counts)]
+    if not seeds:
+        return None
+    most = max(counts)
+    return (
+        f"warning: {variant} learned nothing with seed {', '.join(seeds)}: on the training images it is no better than "
+        f"always answering {counts.index(most)}, which is right for {percent(most / len(labels))}; try "
+        "another learning rate"
     )
 
 

@@ -1,0 +1,190 @@
+"""Generated parameters: each configuration is trained and evaluated, or refused in one line.
+
+`make faults` generates at least 500 configurations; `make test` generates fewer.
+"""
+
+import json
+import shutil
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+from support import IMAGES, committed, generated, is_clear
+
+from digits.core import config, params, paths
+from digits.core.artifacts import read_arrays, read_json, write_arrays
+from digits.core.errors import UserError
+from digits.data.split import stratified_split
+from digits.stages import evaluate, train
+
+CONTENT = config.parse_like_dvc(committed("params.yaml"))
+COUNT = 150  # published training images
+VARIANT = "drawn"
+MODEL = CONTENT["models"]["mlp64"] | {"units": [4]}
+SEEDS = st.integers(0, 2**31 - 1)
+ABOVE_0 = st.floats(0, 1, exclude_min=True, exclude_max=True)  # and below 1
+EDGES = st.sampled_from([1, 2, 5, 14, 27, 28])
+SIZES = st.sampled_from([1, 1, 2, 3]) | EDGES  # most of the networks have to fit
+CONVOLUTIONS = st.fixed_dictionaries({"filters": st.integers(1, 4), "kernel": SIZES, "stride": SIZES, "pool": SIZES})
+DISTORTIONS = st.fixed_dictionaries({"rotate": st.floats(0, 180), "zoom": st.floats(0, 0.5), "shear": st.floats(0, 1)})
+OPTIMIZERS = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["sgd", "adam"]),
+        "learning_rate": st.floats(0, 100, exclude_min=True) | st.sampled_from([0.001, 0.1]),
+        "decay": st.just(1.0) | ABOVE_0,
+        "ema_momentum": st.none() | ABOVE_0,
+    }
+)
+MODELS = st.fixed_dictionaries(
+    {
+        "normalize": st.booleans(),
+        "validation": st.booleans(),
+        "convolutions": st.lists(CONVOLUTIONS, max_size=2),
+        "units": st.lists(st.integers(1, 8), max_size=4),
+        "dropout": st.just(0.0) | st.floats(0, 1, exclude_max=True),
+        "loss": st.sampled_from(["categorical_crossentropy", "sparse_categorical_crossentropy"]),
+        "optimizer": OPTIMIZERS,
+        "batch_size": st.integers(1, COUNT + 1) | st.sampled_from([COUNT, 60_000]),
+        "shift": st.integers(0, 8),
+        "distortion": st.none() | DISTORTIONS,
+    }
+)
+TRAINING = st.fixed_dictionaries(
+    {
+        "epochs": st.just(1),
+        "checkpoints": st.sampled_from([None, None, [1], [], [1, 2], [1, 1]]),
+        "seeds": st.lists(SEEDS, min_size=1, max_size=3),
+        "threads": st.just(1),
+    }
+)
+FRACTIONS = st.just(0.25) | ABOVE_0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("configurations")
+
+
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the number of threads of this process as it is: TensorFlow sets it once."""
+    for stage in (train, evaluate):
+        monkeypatch.setattr(stage, "pin_threads", lambda *_: None)
+
+
+def write(folder: Path, digits: tuple[IMAGES, IMAGES], **changes: Any) -> params.Params:
+    """Write the parameters and the arrays of a configuration into an empty folder; raise UserError if it is refused."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    content = deepcopy(CONTENT) | {"variants": [VARIANT]} | changes
+    content["download"]["files"]["train-labels-idx1-ubyte"]["bytes"] = 8 + COUNT
+    (folder / "params.yaml").write_text(json.dumps(content), "utf-8")
+    loaded = params.load(folder / "params.yaml")
+    images, labels = digits
+    parts = stratified_split(labels[:COUNT], loaded.preprocess.validation_fraction, loaded.preprocess.seed)
+    for path, part in zip((paths.TRAIN, paths.VALIDATION, paths.TEST), (*parts, np.arange(COUNT, 200)), strict=True):
+        write_arrays(folder / path, images=images[part], labels=labels[part])
+    return loaded
+
+
+@given(model=MODELS, training=TRAINING, fraction=FRACTIONS, seed=SEEDS, bins=st.integers(2, 1000))
+@generated(light=25, full=600)
+def test_a_configuration_is_trained_and_evaluated_or_refused_in_one_line(
+    folder: Path, digits: tuple[IMAGES, IMAGES], model: Any, training: Any, fraction: float, seed: int, bins: int
+) -> None:
+    split = {"validation_fraction": fraction, "seed": seed}
+    given_ = {
+        "models": {VARIANT: model},
+        "train": training,
+        "preprocess": split,
+        "evaluate": {"calibration_bins": bins},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
+        try:
+            loaded = write(folder, digits, **given_)
+        except UserError as error:
+            assert is_clear(str(error))
+            event("refused")
+            return
+        patch.chdir(folder)
+        files = paths.VariantFiles(VARIANT)
+        try:
+            train.run(VARIANT)
+        except UserError as error:
+            assert is_clear(str(error))
+            assert str(error).startswith(f"{VARIANT} diverges: in epoch 1 of seed ")
+            assert not files.training.exists()
+            assert not files.model.exists()
+            event("diverges")
+            return
+        try:
+            evaluate.run(VARIANT)
+        except UserError as error:
+            assert is_clear(str(error))
+            assert str(error).startswith(f"{VARIANT} diverges: after epoch 1 of seed ")
+        else:
+            assert read_json(files.metrics)["seeds"] == loaded.train.seeds
+            event("evaluated")
+
+
+def test_training_stops_at_the_first_loss_that_is_not_finite(
+    folder: Path, digits: tuple[IMAGES, IMAGES], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    optimizer = {"name": "sgd", "learning_rate": 100}
+    wild = MODEL | {"normalize": False, "units": [64] * 4, "optimizer": optimizer}
+    training = CONTENT["train"] | {"epochs": 10_000, "seeds": [5]}
+    write(folder, digits, models={VARIANT: wild}, train=training)
+    monkeypatch.chdir(folder)
+    files = sorted(folder.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        train.run(VARIANT)
+    assert str(caught.value) == (
+        "drawn diverges: in epoch 1 of seed 5, the loss or a weight is no longer finite; "
+        "models.drawn.optimizer.learning_rate is 100: set a lower one, or type `git checkout . && dvc checkout` to go "
+        "back to the committed parameters and results"
+    )
+    assert [path for path in sorted(folder.rglob("*")) if path.is_file()] == [path for path in files if path.is_file()]
+
+
+def test_logits_that_are_not_finite_are_refused(
+    folder: Path, digits: tuple[IMAGES, IMAGES], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    write(folder, digits, models={VARIANT: MODEL}, train=CONTENT["train"] | {"epochs": 1, "seeds": [5]})
+    monkeypatch.chdir(folder)
+    train.run(VARIANT)
+    file = paths.VariantFiles(VARIANT).weights
+    weights = read_arrays(file)
+    write_arrays(file, **{key: values * 3e38 if "kernel" in key else values for key, values in weights.items()})
+    with pytest.raises(
+        UserError, match="drawn diverges: after epoch 1 of seed 5, its weights are so large that logits"
+    ):
+        evaluate.run(VARIANT)
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(1e-9, True), (0.1, False)])
+def test_a_run_that_learns_nothing_is_named(
+    folder: Path,
+    digits: tuple[IMAGES, IMAGES],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rate: float,
+    warned: bool,
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    model = MODEL | {"units": [16], "optimizer": {"name": "adam", "learning_rate": rate}}
+    write(folder, digits, models={VARIANT: model}, train=CONTENT["train"] | {"epochs": 3, "seeds": [5, 6]})
+    monkeypatch.chdir(folder)
+    train.run(VARIANT)
+    warning = (
+        "warning: drawn learned nothing with seed 5, 6: on the training images it is no better than always answering "
+        "2, which is right for 10.71 %; try another learning rate\n"
+    )
+    assert (warning in capsys.readouterr().err) is warned
+    assert paths.VariantFiles(VARIANT).weights.exists()
