@@ -510,6 +510,7 @@ def test_a_stage_stopped_during_a_download_resumes_with_the_missing_files(
     mirror: Mirror, raw: Path, tmp_path: Path, signal_number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = {path.name: path.read_bytes() for path in raw.iterdir()}
+    (tmp_path / ".dvc").mkdir()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
     sums = {name: spec.model_dump() for name, spec in specs(contents).items()}
     edit(tmp_path / "params.yaml", download__sources=[mirror.url], download__files=sums, download__timeout=60)

@@ -64,6 +64,8 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(clone: Path) -> None:
     assert "up to date" in run(clone, "dvc", "repro")
     assert run(clone, "git", "status", "--porcelain") == ""
     assert call(clone, "check-lock") == ""
+    assert call(clone / "docs", "check-lock") == ""
+    assert call(clone / "docs", "verify") == call(clone, "verify")
 
 
 @pytest.mark.parametrize("variant", ["mlp64", "cnn"])

@@ -201,7 +201,7 @@ def write(
     groups = rank(trials, scores, settings, root)
     write_csv(folder / "trials.csv", table(groups))
     chart(groups, folder / "trials.png")
-    return f"{text(groups)}\nwritten: {folder}/trials.csv, {folder}/trials.png"
+    return text(groups)
 
 
 class PercentFormatter(Formatter):
