@@ -99,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     text = "fail unless dvc.lock matches the code, the parameters and the results"
     add("check-lock", _check_lock, text, aliases=["drift"])
 
+    command = add(
+        "checksums", _checksums, "print what download in params.yaml must say to use the IDX files in a folder"
+    )
+    command.add_argument("folder", metavar="FOLDER", help="four files with the names of MNIST's, plain or gzipped")
+
     add("repair", _repair, "delete damaged files of the DVC cache, so that DVC restores them")
 
     command = add(
@@ -175,6 +180,18 @@ def _check_lock(_: Location) -> None:
     from digits.versioning import lock
 
     lock.check(ROOT)
+
+
+def _checksums(location: Location, folder: str) -> None:
+    from digits.core import params
+    from digits.data import downloads
+
+    names = params.load(paths.PARAMS).download.files.by_name()
+    specs = downloads.describe(location.file(folder), list(names))
+    print("# in place of the keys sources and files of download in params.yaml")
+    print(f"  sources: [{json.dumps(str(location.file(folder).resolve()))}]\n  files:")
+    for name, spec in specs.items():
+        print(f"    {name}: {{bytes: {spec.bytes}, sha256: {spec.sha256}}}")
 
 
 def _repair(location: Location) -> None:
