@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench calibration tables \
-	page lock licenses audit s3 cluster export environment development
+	page lock licenses audit s3 cluster export repository environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
 
-repro: environment ## run the pipeline: data, training, metrics and figures
+repro: repository environment ## run the pipeline: data, training, metrics and figures
 	@echo "Running the pipeline; a first run takes four to eight minutes"
 	$(BIN)/dvc repro
 	@$(BIN)/digits verify --after-repro
@@ -140,6 +140,11 @@ install = cmp -s $(1) $(VENV)/$(1) || { \
 package = cmp -s pyproject.toml $(VENV)/pyproject.toml || { \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . && \
 	cp pyproject.toml $(VENV)/pyproject.toml; }
+
+# DVC needs Git. An archive has none, which must be said before gigabytes are installed.
+repository:
+	@test -e .git || { echo "This folder is no Git repository, as if it came from an archive: get it with git clone," \
+		"or type git init && git add . && git commit -m Start"; exit 1; }
 
 environment: $(BIN)/pip
 	@$(call install,requirements.txt)

@@ -170,6 +170,7 @@ def copy_repository(folder: Path, raw: Path, **changes: object) -> None:
     # Experiments with the whole data set are no measurements of the small one.
     (folder / EXPERIMENTS).write_text("{}\n", encoding="utf-8")
     edit(folder / "params.yaml", download__sources=[str(raw)], download__files=sums, **changes)
+    edit(folder / "data/published.yaml", data={name: each["sha256"] for name, each in sums.items()})
     initialize(folder)
 
 

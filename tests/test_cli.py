@@ -5,12 +5,13 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import ROOT
+from support import ROOT, call
 
 from digits import cli
 from digits.core import paths
@@ -49,8 +50,60 @@ def run_stage(folder: Path, *options: str, stage: str = "params") -> "subprocess
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_a_mistake_is_one_line_and_status_1(tmp_path: Path) -> None:
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The root of a repository without any other file."""
+    (tmp_path / ".dvc").mkdir()
+    return tmp_path
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"digits {version('digits')}\n"
+
+
+def test_outside_of_a_repository_the_message_says_what_to_do(tmp_path: Path) -> None:
     result = run_stage(tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"digits: {tmp_path} is not in a repository: no folder from there up has .dvc; change into a clone of Digits\n"
+    )
+
+
+@pytest.mark.parametrize("folder", ["docs", "src/digits"])
+def test_a_stage_writes_where_the_root_is(root: Path, folder: str) -> None:
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    (root / folder).mkdir(parents=True)
+    assert call(root / folder, "params") == ""
+    assert (root / "params.schema.json").is_file()
+    assert not list((root / folder).iterdir())
+
+
+def test_in_a_subfolder_a_message_has_the_path_and_the_folder_of_its_commands(root: Path) -> None:
+    (root / "docs").mkdir()
+    (root / "params.yaml").write_text("variants: 1\n", "utf-8")
+    assert call(root / "docs", "params", fails=True).startswith("digits: ../params.yaml: ")
+    assert call(root, "params", fails=True).startswith("digits: params.yaml: ")
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    for folder, up in (("docs", " (in ..)"), (".", "")):
+        message = call(root / folder, "page", fails=True)
+        assert message == f"digits: 'softmax' has no trained model in models/softmax: type `make repro`{up}\n"
+
+
+@pytest.mark.parametrize("command", ["check-lock", "repair", "verify", "review", "experiments"])
+def test_without_git_the_message_says_what_to_do(root: Path, command: str) -> None:
+    for path in (paths.EXPERIMENTS, paths.PUBLISHED):
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text((ROOT / path).read_text("utf-8"), "utf-8")
+    message = call(root, command, fails=True)
+    assert message.startswith("digits: this folder is no Git repository, as if it came from an archive: get it with ")
+    assert message.count("\n") == 1
+
+
+def test_a_mistake_is_one_line_and_status_1(root: Path) -> None:
+    result = run_stage(root)
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (
@@ -58,10 +111,10 @@ def test_a_mistake_is_one_line_and_status_1(tmp_path: Path) -> None:
     )
 
 
-def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
-    (tmp_path / "params.schema.json").mkdir()
-    result = run_stage(tmp_path)
+def test_a_path_that_cannot_be_written_is_one_line(root: Path) -> None:
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    (root / "params.schema.json").mkdir()
+    result = run_stage(root)
     assert result.returncode == 1
     assert result.stderr.startswith("digits: ")
     assert result.stderr.count("\n") == 1
@@ -215,11 +268,25 @@ def test_a_review_fails_only_if_it_is_asked_to_and_a_variant_is_worse(
     assert capsys.readouterr().out == f"{outcome}\nwritten: review/index.html, review/index.md\n"
 
 
-def test_experiments_are_run_and_their_results_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_subfolder_written_paths_are_relative_to_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr(report, "review", lambda root, base, head: None)
+    monkeypatch.setattr(render, "write", lambda result, folder, test: written.append(folder.absolute()))
+    monkeypatch.setattr(render, "summary", lambda result: "done")
+    monkeypatch.chdir(ROOT / "src/digits")
+    cli.main(["review"])
+    assert capsys.readouterr().out == "done\nwritten: ../../review/index.html, ../../review/index.md\n"
+    assert written == [ROOT / "review"]
+    assert Path.cwd() == ROOT / "src/digits"
+
+
+def test_experiments_are_run_and_their_results_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (paths.EXPERIMENTS, paths.PUBLISHED):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_text((ROOT / path).read_text("utf-8"), "utf-8")
-    monkeypatch.chdir(tmp_path)
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text((ROOT / path).read_text("utf-8"), "utf-8")
+    monkeypatch.chdir(root)
     monkeypatch.setattr(experiments, "run", lambda root, wanted: f"commit of {len(wanted.experiments)}")
     monkeypatch.setattr(
         experiments,
@@ -232,8 +299,8 @@ def test_experiments_are_run_and_their_results_written(tmp_path: Path, monkeypat
     assert read_json(paths.EXPERIMENT_METRICS) == {"a": result}
 
 
-def test_without_the_environment_the_message_says_what_to_type(tmp_path: Path) -> None:
-    result = run_stage(tmp_path, "-S")  # without site-packages, as if nothing were installed
+def test_without_the_environment_the_message_says_what_to_type(root: Path) -> None:
+    result = run_stage(root, "-S")  # without site-packages, as if nothing were installed
     assert result.returncode == 1
     assert "type `make repro`, or activate the environment" in result.stderr
     assert result.stderr.count("\n") == 1

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from support import IMAGES
 
@@ -75,3 +76,26 @@ def test_a_band_shows_the_standard_deviation_over_the_seeds(tmp_path: Path) -> N
     shares = [(np.abs(each - light).max(axis=2) < 0.02).mean() for each in pixels]
     assert shares[0] > 0.01
     assert shares[1] < 0.001
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ticks"),
+    [
+        ([1], ["1"]),
+        ([1, 2], ["1", "2"]),
+        ([1, 2, 3, 4, 5, 6], ["1", "2", "3", "4", "5", "6"]),
+        (list(range(1, 31)), ["1", "5", "10", "15", "20", "25", "30"]),
+        ([5, 10, 32], ["5", "10", "15", "20", "25", "32"]),
+        ([1, 10_000], ["1", "2,000", "4,000", "6,000", "8,000", "10,000"]),
+    ],
+)
+def test_the_axes_of_epochs_have_ticks_at_the_first_and_the_last_epoch(
+    epochs: list[int], ticks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    curve = CURVE.iloc[:1].reindex(epochs, method="nearest")
+    plots.accuracy_and_loss({"a": curve}, "Curve", Path())
+    for axis in figures[0].axes:
+        assert [label.get_text() for label in axis.get_xticklabels()] == ticks
+        assert "logarithm" in axis.get_ylabel()

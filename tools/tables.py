@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ from digits.core.errors import UserError
 from digits.core.formatting import percent, percent_spread, points
 from digits.evaluation.error_analysis import GROUPS
 from digits.evaluation.statistics import spread
+from digits.versioning import lock
 from digits.versioning.git import git
 from digits.versioning.revisions import Revision, workspace
 
@@ -83,7 +85,7 @@ def rendered(text: str, page: Path, results: Revision) -> str:
 
 
 def write(root: Path) -> list[str]:
-    """Write the tables that differ from the results in the work tree, and return a line for each.
+    """Write the tables that differ from the results in the work tree, and return a line for each changed row.
 
     Raises:
         UserError: a table cannot be written; no page is changed.
@@ -95,7 +97,11 @@ def write(root: Path) -> list[str]:
     for page, updated in updates.items():
         if updated != texts[page]:
             write_text(root / page, updated)
-            lines += [f"{page}: table '{name}' written" for name in differing(texts[page], updated)]
+            lines += [
+                f"{page}: table '{old['name']}': {change}"
+                for old, new in differing(texts[page], updated)
+                for change in changes(old[0], new[0])
+            ]
     return lines
 
 
@@ -111,18 +117,38 @@ def check(root: Path) -> list[str]:
             lines.append(str(error))
             continue
         lines += [
-            f"{page}: table '{name}' differs from the committed results: type `make tables`"
-            for name in differing(text, updated)
+            f"{page}: table '{old['name']}' differs from the committed results: type `make tables`"
+            for old, _ in differing(text, updated)
         ]
     return lines + [
         f"no page has table '{name}': write `<!-- table: {name} -->`" for name in TABLES if name not in found
     ]
 
 
-def differing(text: str, updated: str) -> list[str]:
-    """Return the names of the tables that differ between two versions of a page."""
+def differing(text: str, updated: str) -> list[tuple[re.Match[str], re.Match[str]]]:
+    """Return the blocks of the tables that differ between two versions of a page."""
     pairs = zip(BLOCK.finditer(text), BLOCK.finditer(updated), strict=True)
-    return [old["name"] for old, new in pairs if old[0] != new[0]]
+    return [(old, new) for old, new in pairs if old[0] != new[0]]
+
+
+def changes(old: str, new: str) -> list[str]:
+    """Return a line for each row that differs between two versions of a table: its first cells, and old → new ones."""
+    before, after = _rows(old), _rows(new)
+    if len(before) != len(after) or before[:1] != after[:1]:
+        return ["written with other rows or columns"]
+    lines = []
+    for row, updated in zip(before, after, strict=True):
+        pairs = list(zip(row, updated, strict=True))
+        changed = [f"{cell.strip()} → {other.strip()}" for cell, other in pairs if cell != other]
+        if changed:
+            name = " ".join(cell.strip() for cell, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            lines.append(f"{name}: {', '.join(changed)}")
+    return lines or ["written"]  # only the space around it differs
+
+
+def _rows(text: str) -> list[list[str]]:
+    """Return the cells of each line of a Markdown table, its header first."""
+    return [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -203,15 +229,18 @@ def _seeds(counts: set[int]) -> str:
 
 
 def published_table(results: Revision) -> pd.DataFrame:
+    content = read(results, "metrics/published.json")
+    unmeasured = _unmeasured(content)
+
     def reproduced(row: dict[str, Any]) -> str:
         """Return whether the pipeline reproduces the number, or else which experiments do."""
         names = [f"`{name}`" for name, reproduced in row["experiments"].items() if reproduced]
         here = row["measured"] and row["measured"]["reproduced"]
         if names and not here:
             return f"by {', '.join(names)}"
-        return "not run" if row["measured"] is None else WORDS[here]
+        return unmeasured if row["measured"] is None else WORDS[here]
 
-    rows = read(results, "metrics/published.json")["numbers"]
+    rows = content["numbers"]
     header = _measured_header(rows)
     return pd.DataFrame(
         {
@@ -225,6 +254,11 @@ def published_table(results: Revision) -> pd.DataFrame:
         }
         for row in rows
     )
+
+
+def _unmeasured(content: dict[str, Any]) -> str:
+    """Return what stands in place of a result in metrics/published.json, which may be of another data set."""
+    return "not applicable" if "not_applicable" in content else "not run"
 
 
 def _measured_header(rows: list[dict[str, Any]]) -> str:
@@ -246,6 +280,7 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def claims_table(results: Revision) -> pd.DataFrame:
+    content = read(results, "metrics/published.json")
     return pd.DataFrame(
         {
             "report": row["report"],
@@ -254,9 +289,9 @@ def claims_table(results: Revision) -> pd.DataFrame:
             "from": number(row["from"]),
             "to": number(row["to"]),
             "95 % interval of the mean change": _interval(row["interval"]),
-            "holds": "not run" if row["from"] is None else WORDS[row["holds"]],
+            "holds": _unmeasured(content) if row["from"] is None else WORDS[row["holds"]],
         }
-        for row in read(results, "metrics/published.json")["claims"]
+        for row in content["claims"]
     )
 
 
@@ -547,7 +582,11 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     parser.add_argument("--check", action="store_true", help="fail if a committed table differs from committed results")
     given = parser.parse_args(arguments)
     try:
-        lines = check(root) if given.check else write(root)
+        if given.check:
+            lines = check(root)
+        else:
+            lock.check(root)  # results of other code or parameters do not belong into the documentation
+            lines = write(root)
     except UserError as error:
         sys.exit(f"tables: {error}")
     if given.check and lines:

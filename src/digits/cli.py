@@ -4,13 +4,13 @@ Each function imports what its command needs, so that no command waits for the l
 """
 
 import argparse
+import contextlib
 import errno
 import gc
 import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,8 +19,9 @@ from typing import Any
 
 from digits.core import paths
 from digits.core.errors import UserError
+from digits.versioning.location import Location, locate
 
-ROOT = Path()  # of the repository, in which the commands run
+ROOT = Path()  # the commands run in the root of the repository
 REVISION = "branch, tag, commit or experiment"
 STAGES = {
     "params": "check params.yaml",
@@ -48,19 +49,41 @@ def main(arguments: list[str] | None = None) -> None:
     command: str = given.pop("command")
     run: Callable[..., None] = given.pop("run")
     try:
-        run(**given)
-    except UserError as error:
+        location = locate(Path.cwd())
+    except (UserError, OSError) as error:  # the latter: the folder has been deleted
         sys.exit(f"digits: {error}")
+    try:
+        with contextlib.chdir(location.root):
+            run(location, **given)
+    except UserError as error:
+        message = str(error)
     except OSError as error:  # a full disk, a folder that is not writable
-        sys.exit(f"digits: {error.filename or command}: {error.strerror or error}{ADVICE.get(error.errno or 0, '')}")
+        message = f"{error.filename or command}: {error.strerror or error}{ADVICE.get(error.errno or 0, '')}"
     except KeyboardInterrupt:
-        sys.exit("digits: interrupted; `dvc repro` starts again with the stage that was running")
+        message = "interrupted; `dvc repro` starts again with the stage that was running"
+    else:
+        return
+    sys.exit(f"digits: {location.message(message)}")
+
+
+class _Version(argparse.Action):
+    """Prints the version. It is looked up only then, because `python src` needs no installation of the package."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(nargs=0, **given)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"digits {version('digits')}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="digits", description="Work on the pipeline; `dvc repro` runs the stages that need to run."
     )
+    parser.add_argument("--version", action=_Version, default=argparse.SUPPRESS, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="<command>")
 
     def add(name: str, run: Callable[..., None], text: str, kind: str = "", **more: Any) -> argparse.ArgumentParser:
@@ -75,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "fail unless dvc.lock matches the code, the parameters and the results"
     add("check-lock", _check_lock, text, aliases=["drift"])
+
+    command = add(
+        "checksums", _checksums, "print what download in params.yaml must say to use the IDX files in a folder"
+    )
+    command.add_argument("folder", metavar="FOLDER", help="four files with the names of MNIST's, plain or gzipped")
 
     add("repair", _repair, "delete damaged files of the DVC cache, so that DVC restores them")
 
@@ -141,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stage(stage: str, **given: str) -> None:
+def _stage(stage: str, _: Location, **given: str) -> None:
     if "variant" in given:  # checked here, too, because a stage takes seconds to import TensorFlow
         from digits.core import params
 
@@ -152,25 +180,37 @@ def _stage(stage: str, **given: str) -> None:
         run(**given)
 
 
-def _check_lock() -> None:
+def _check_lock(_: Location) -> None:
     from digits.versioning import lock
 
     lock.check(ROOT)
 
 
-def _repair() -> None:
+def _checksums(location: Location, folder: str) -> None:
+    from digits.core import params
+    from digits.data import downloads
+
+    names = params.load(paths.PARAMS).download.files.by_name()
+    specs = downloads.describe(location.file(folder), list(names))
+    print("# in place of the keys sources and files of download in params.yaml")
+    print(f"  sources: [{json.dumps(str(location.file(folder).resolve()))}]\n  files:")
+    for name, spec in specs.items():
+        print(f"    {name}: {{bytes: {spec.bytes}, sha256: {spec.sha256}}}")
+
+
+def _repair(location: Location) -> None:
     from digits.versioning import repair
 
     damaged = repair.remove_damaged(ROOT)
     for path in damaged:
-        print(f"deleted: {path}")
+        print(f"deleted: {location.shown(path)}")
     if damaged:
-        print("type `dvc repro` to restore their contents, or `dvc pull` to download them")
+        print(location.message("type `dvc repro` to restore their contents, or `dvc pull` to download them"))
     else:
         print("no file of the DVC cache is damaged")
 
 
-def _verify(base: str, *, after_repro: bool) -> None:
+def _verify(location: Location, base: str, *, after_repro: bool) -> None:
     from digits.versioning.verify import Agreement, verify
 
     try:
@@ -178,28 +218,29 @@ def _verify(base: str, *, after_repro: bool) -> None:
     except (UserError, OSError) as error:
         if not after_repro:
             raise
-        print(f"The results were not compared with committed ones: {error}")
+        print(location.message(f"The results were not compared with committed ones: {error}"))
         return
     width = max(map(len, result.variants), default=0)
     for variant, comparison in result.variants.items():
         print(f"{variant:{width}}  {comparison}")
-    print(result.explanation())
+    print(location.message(result.explanation()))
     if result.agreement is Agreement.DIFFERS and not after_repro:
         sys.exit(1)
 
 
-def _review(base: str, head: str | None, *, fail_if_worse: bool, one_seed: bool) -> None:
+def _review(location: Location, base: str, head: str | None, *, fail_if_worse: bool, one_seed: bool) -> None:
     from digits.review import render, report
 
     result = report.review(ROOT, base, head)
     render.write(result, paths.REVIEW, paths.TEST)
     print(render.summary(result))
-    print(f"written: {paths.REVIEW}/index.html, {paths.REVIEW}/index.md")
+    folder = location.shown(paths.REVIEW)
+    print(f"written: {folder}/index.html, {folder}/index.md")
     if fail_if_worse and result.is_worse(one_seed=one_seed):
         sys.exit(1)
 
 
-def _experiments() -> None:
+def _experiments(_: Location) -> None:
     from digits.core import config
     from digits.replication import experiments
     from digits.replication.published import Published
@@ -211,7 +252,14 @@ def _experiments() -> None:
 
 
 def _sweep(
-    settings: list[str], name: str, address: str | None, workers: int | None, git_remote: str | None, *, no_cache: bool
+    location: Location,
+    settings: list[str],
+    name: str,
+    address: str | None,
+    workers: int | None,
+    git_remote: str | None,
+    *,
+    no_cache: bool,
 ) -> None:
     try:
         from digits.sweep import leaderboard, runner
@@ -221,12 +269,14 @@ def _sweep(
     trials = runner.grid(settings, name)
     result = runner.run(runner.Sweep(ROOT, trials, address, workers, git_remote, pull_cache=not no_cache))
     if result.scores:
-        print(leaderboard.write(trials, result.scores, result.settings, ROOT, runner.FOLDER / name))
+        folder = runner.FOLDER / name
+        print(leaderboard.write(trials, result.scores, result.settings, ROOT, folder))
+        print(f"written: {location.shown(folder)}/trials.csv, {location.shown(folder)}/trials.png")
     if result.failed:
         raise UserError(f"{len(result.failed)} of {len(trials)} trials failed; the last lines of each are above")
 
 
-def _export(variant: str, seed: int | None) -> None:
+def _export(location: Location, variant: str, seed: int | None) -> None:
     needed = ("tf2onnx", "onnx", "onnxruntime", "ai_edge_litert")  # Keras imports the first two
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
@@ -235,16 +285,16 @@ def _export(variant: str, seed: int | None) -> None:
 
     for file in export.export(ROOT, variant, seed):
         print(
-            f"{file.path}: {file.size / 1000:,.0f} kB, {1000 * file.seconds:.3f} ms an image; all {file.images:,} "
-            f"answers are those of Keras, and probabilities differ by {file.difference:.1e} at most"
+            f"{location.shown(file.path)}: {file.size / 1000:,.0f} kB, {1000 * file.seconds:.3f} ms an image; "
+            f"all {file.images:,} answers are those of Keras, and probabilities differ by {file.difference:.1e} at most"
         )
 
 
-def _page(variants: list[str]) -> None:
+def _page(location: Location, variants: list[str]) -> None:
     from digits.inference.page import page
 
     result = page.write(ROOT, variants)
-    print(f"written: {paths.PAGE}, {result.size:,} bytes")
+    print(f"written: {location.shown(paths.PAGE)}, {result.size:,} bytes")
     for variant, difference in result.differences.items():
         print(
             f"{variant}: all answers to the test images are those of the models, and probabilities differ by "
@@ -252,7 +302,7 @@ def _page(variants: list[str]) -> None:
         )
 
 
-def _read(files: list[str], variant: str | None, show: Path | None, *, as_json: bool) -> None:
+def _read(location: Location, files: list[str], variant: str | None, show: Path | None, *, as_json: bool) -> None:
     if show and len(files) > 1:
         raise UserError(f"--show takes one picture, but {len(files)} files are given: give one")
     with garbage_collection_suspended():
@@ -262,7 +312,7 @@ def _read(files: list[str], variant: str | None, show: Path | None, *, as_json: 
     results: list[dict[str, Any]] = []
     for file in files:
         try:
-            picture = pictures.open_picture(file)
+            picture = pictures.open_picture(file if file == pictures.STANDARD_INPUT else str(location.file(file)))
             lines = reader.read(picture, model)
         except UserError as error:
             print(f"digits: {file}: {error}", file=sys.stderr)
@@ -270,7 +320,7 @@ def _read(files: list[str], variant: str | None, show: Path | None, *, as_json: 
             continue
         results.append({"file": file, "lines": [[digit.as_json() for digit in line] for line in lines]})
         if show:
-            pictures.save(show, reader.draw(picture, lines))
+            pictures.save(location.file(show), reader.draw(picture, lines))
         if not as_json:
             for line in lines:
                 print(f"{file}: {''.join(digit.text for digit in line)}")
@@ -282,7 +332,7 @@ def _read(files: list[str], variant: str | None, show: Path | None, *, as_json: 
         sys.exit(1)
 
 
-@contextmanager
+@contextlib.contextmanager
 def garbage_collection_suspended() -> Iterator[None]:
     """Exempt from garbage collection what the block creates.
 
@@ -297,7 +347,7 @@ def garbage_collection_suspended() -> Iterator[None]:
         gc.enable()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Make Ctrl-C end the block with KeyboardInterrupt, even if a library turns it into another exception.
 

@@ -69,15 +69,18 @@ def sample_grid(images: Images, labels: NDArray[np.uint8], columns: int, path: P
         columns: the number of images of each digit.
         path: the PNG file.
     """
-    gap = 2
+    gap, scale = 2, 2  # pixels between images, and pixels of the file for each pixel of an image
+    left, head, margin = 60, 44, 15
     rows = [images[labels == digit][:columns] for digit in range(CLASSES)]
+    width, height = (scale * (count * (SIDE + gap) - gap) for count in (columns, CLASSES))
+    total = left + width + margin, head + height + margin
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(columns * 0.62 + 0.9, 7.3))
-        axis = figure.add_axes((0.1, 0.02, 0.88, 0.9))
+        figure = Figure(figsize=(total[0] / DPI, total[1] / DPI))
+        axis = figure.add_axes((left / total[0], margin / total[1], width / total[0], height / total[1]))
         _tile(axis, rows, columns, gap, gap)
         for digit in range(CLASSES):
             axis.text(-8, digit * (SIDE + gap) + SIDE / 2, str(digit), va="center", ha="right", fontsize=13)
-        figure.suptitle(f"The first {columns} training images of each digit")
+        figure.suptitle(f"The first {columns:,} training images of each digit", y=1 - 12 / total[1])
         save(figure, path)
 
 
@@ -112,7 +115,7 @@ def normalization(image: Images, label: int, path: Path) -> None:
             picture.grid(visible=False)
             figure.colorbar(shown, ax=picture, label="pixel value")
             counts.hist(pixels.ravel(), bins=32, range=(0, white), color=COLORS[0])
-            counts.set(yscale="log", xlabel="pixel value", ylabel="pixels")
+            counts.set(yscale="log", xlabel="pixel value", ylabel="pixels (logarithmic)")
         figure.suptitle(f"A digit {label} before and after normalization: the same picture on another scale")
         save(figure, path)
 
@@ -131,7 +134,7 @@ def mistakes(images: Images, table: "pd.DataFrame", seeds: int, title: str, path
     lines = max(1, -(-len(images) // columns))
     width, height = columns * (SIDE + right), lines * (SIDE + above)  # of the whole picture, in pixels of the images
     scale, margin = 3, 15  # pixels of the file for each of these; a whole number makes the file half as large
-    head = 26 * (title.count("\n") + 1) + 20
+    head = 18 * (title.count("\n") + 1) + 22
     total = scale * width + 2 * margin, scale * height + head + margin
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(total[0] / DPI, total[1] / DPI))
@@ -148,7 +151,7 @@ def mistakes(images: Images, table: "pd.DataFrame", seeds: int, title: str, path
         axis.set(xlim=(-right / 2, width - right / 2), ylim=(height - above, -above))
         for index, row in enumerate(table.to_dict("records")):
             line, column = divmod(index, columns)
-            probability = percent(row["probability_answer"], 1, trim=True)
+            probability = percent(row["probability_answer"], 1)
             by = f"at {probability}" if seeds == 1 else f"by {row['seeds_wrong']} of {seeds}, {probability}"
             x, y = column * (SIDE + right) + SIDE / 2, line * (SIDE + above) - 1.5
             label, color = (f"{row['label']}*", COLORS[1]) if row["disputed"] else (row["label"], "black")
@@ -269,18 +272,29 @@ def accuracy_and_loss(curves: Mapping[str, "pd.DataFrame"], title: str, path: Pa
             if low == high:  # a single point: an axis without extent has no ticks
                 axis.set_ylim(low / 2, high * 2)
         _error_axis(left)
-        left.set(title=f"{split} accuracy".strip().capitalize(), xlabel="epochs", ylabel="accuracy")
-        right.set(title=f"{split} loss".strip().capitalize(), xlabel="epochs", ylabel="cross-entropy (nats)")
+        left.set(title=f"{split} accuracy".strip().capitalize(), ylabel="accuracy (scale: logarithm of the error)")
+        right.set(title=f"{split} loss".strip().capitalize(), ylabel="cross-entropy (nats, logarithmic)")
         right.set_yscale("log")
         right.yaxis.set_major_locator(FixedLocator([m * 10.0**e for e in range(-5, 3) for m in (1, 1.5, 2, 3, 5, 7)]))
         right.yaxis.set_minor_locator(NullLocator())
         right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        epochs = np.concatenate([curve.index for curve in curves.values()])
+        ticks = _epoch_ticks(int(epochs.min()), int(epochs.max()))
         for axis in (left, right):
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_xlabel("epochs")
+            axis.xaxis.set_major_locator(FixedLocator(ticks))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.suptitle(title)
         save(figure, path)
+
+
+def _epoch_ticks(first: int, last: int) -> list[int]:
+    """Return the first and the last epoch, and round numbers between them that are not too close to either."""
+    inner = [int(tick) for tick in MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]).tick_values(first, last)]
+    near = (inner[1] - inner[0]) / 2
+    return sorted({first, last, *(tick for tick in inner if first + near < tick < last - near)})
 
 
 def _line_with_band(

@@ -24,12 +24,14 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import QuietHandler, WebServer, serving
-from support import FULL, ROOT, edit
+from support import FULL, ROOT, call, edit
 
 from digits.cli import main
+from digits.core import config
 from digits.core.errors import UserError
 from digits.core.params import FileSpec
 from digits.data import downloads
+from digits.stages import download
 
 CONTENT = bytes(range(256)) * 1000
 NAME = "digits-idx1-ubyte"
@@ -516,11 +518,49 @@ def test_a_second_run_completes_a_download_interrupted_at_any_byte(
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == PARTS
 
 
+def test_the_checksums_of_a_folder_are_an_entry_of_params(raw: Path, tmp_path: Path) -> None:
+    root, folder = tmp_path / "root", tmp_path / "root/other"
+    (root / ".dvc").mkdir(parents=True)
+    shutil.copy(ROOT / "params.yaml", root)
+    shutil.copytree(raw, folder)
+    labels = folder / "t10k-labels-idx1-ubyte"
+    packed = folder / f"{labels.name}.gz"
+    packed.write_bytes(gzip.compress(labels.read_bytes()))
+    labels.unlink()
+    printed = call(root, "checksums", "other")
+    entry = config.parse_like_dvc(f"download:\n{printed}")["download"]
+    contents = {path.name: path.read_bytes() for path in raw.iterdir()}
+    assert entry["sources"] == [str(folder)]
+    assert entry["files"] == {name: spec.model_dump() for name, spec in specs(contents).items()}
+    assert call(folder, "checksums", ".") == printed
+    packed.write_bytes(b"\x1f\x8b damaged")
+    assert call(root, "checksums", "other", fails=True).startswith(f"digits: other/{labels.name}: ")
+    packed.unlink()
+    message = call(root, "checksums", "other", fails=True)
+    assert message == f"digits: other/{labels.name}: not in this folder, plain or gzipped\n"
+
+
+def test_the_stage_says_that_complete_files_are_kept(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    contents = {path.name: path.read_bytes() for path in raw.iterdir()}
+    sums = {name: spec.model_dump() for name, spec in specs(contents).items()}
+    edit(tmp_path / "params.yaml", download__sources=[str(raw)], download__files=sums)
+    monkeypatch.chdir(tmp_path)
+    download.run()
+    assert capsys.readouterr().out == ""
+    edit(tmp_path / "params.yaml", download__sources=["nowhere"])
+    download.run()
+    assert capsys.readouterr().out.startswith("data/raw has the files in download.files already, so download.sources ")
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stage_stopped_during_a_download_resumes_with_the_missing_files(
     mirror: Mirror, raw: Path, tmp_path: Path, signal_number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = {path.name: path.read_bytes() for path in raw.iterdir()}
+    (tmp_path / ".dvc").mkdir()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
     sums = {name: spec.model_dump() for name, spec in specs(contents).items()}
     edit(tmp_path / "params.yaml", download__sources=[mirror.url], download__files=sums, download__timeout=60)

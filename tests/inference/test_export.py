@@ -145,7 +145,8 @@ def test_without_a_package_the_message_says_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    message = call(tmp_path, "export", "cnn", fails=True)  # no repository: the packages come first
+    (tmp_path / ".dvc").mkdir()
+    message = call(tmp_path, "export", "cnn", fails=True)  # no params.yaml: the packages come first
     assert message == f"digits: export needs {name}: type `make export`\n"
 
 

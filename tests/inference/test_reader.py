@@ -47,6 +47,7 @@ def written(
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained variant of two seeds, the second of which is less certain."""
     root = tmp_path_factory.mktemp("repository")
+    (root / ".dvc").mkdir()
     shutil.copy(ROOT / "params.yaml", root)
     labels, forms = [], []
     for digit in range(10):
@@ -207,7 +208,19 @@ def test_the_picture_with_answers_is_written(repository: Path, tmp_path: Path) -
     assert "shown.txt: a picture's name must end in .png" in message
 
 
+def test_files_are_relative_to_the_folder_in_which_the_command_is_typed(repository: Path) -> None:
+    folder = repository / "some/folder"
+    folder.mkdir(parents=True)
+    written("31").save(folder.parent / "a.png")
+    assert call(folder, "read", "../a.png", "--show", "shown.png").startswith("../a.png: 31\n")
+    assert (folder / "shown.png").is_file()
+    message = call(folder, "read", "../a.png", "--show", "../shown.txt", fails=True)
+    assert message.splitlines()[-1].startswith("digits: ../shown.txt: a picture's name must end in .png")
+    assert "b.png: cannot be read (No such file or directory)" in call(folder, "read", "b.png", fails=True)
+
+
 def test_without_a_model_the_message_says_what_to_type(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
     shutil.copy(ROOT / "params.yaml", tmp_path)
     message = call(tmp_path, "read", "missing.png", fails=True)
     assert message == "digits: there is no trained model yet: type `make repro`\n"

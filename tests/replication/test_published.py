@@ -280,3 +280,11 @@ def test_the_protocol_of_a_single_seed_names_it() -> None:
     settings = committed_params()
     one = settings.model_copy(update={"train": settings.train.model_copy(update={"seeds": [7]})})
     assert describe(one, "softmax").endswith("; runs of 30 epochs from scratch, seed 7, measured after each epoch")
+
+
+def test_the_numbers_apply_to_mnist_alone() -> None:
+    source = config.read(ROOT / "data/published.yaml", published.Published)
+    files = committed_params().download.files.by_name()
+    assert source.applies_to(files)
+    name, spec = next(iter(files.items()))
+    assert not source.applies_to(files | {name: spec.model_copy(update={"sha256": "0" * 64})})

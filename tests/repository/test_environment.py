@@ -145,3 +145,13 @@ def test_a_package_with_another_hash_or_without_one_is_refused(bare: Path, pinne
         assert not (bare / ".venv/requirements.txt").exists()
     finally:
         lock.write_text(before, "utf-8")
+
+
+def test_without_git_nothing_is_installed(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    command = ["make", "--no-print-directory", "repro"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert result.stdout.startswith("This folder is no Git repository, as if it came from an archive: get it with ")
+    assert result.stdout.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

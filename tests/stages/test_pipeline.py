@@ -64,6 +64,8 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(clone: Path) -> None:
     assert "up to date" in run(clone, "dvc", "repro")
     assert run(clone, "git", "status", "--porcelain") == ""
     assert call(clone, "check-lock") == ""
+    assert call(clone / "docs", "check-lock") == ""
+    assert call(clone / "docs", "verify") == call(clone, "verify")
 
 
 @pytest.mark.parametrize("variant", ["mlp64", "cnn"])
@@ -235,7 +237,7 @@ def test_published_numbers_are_compared_with_an_experiment(experiment: Path) -> 
         "rounding": 0.005,
         "curve": point,
     }
-    source = Published.model_validate({"reports": {}, "numbers": [number], "claims": []})
+    source = Published.model_validate({"data": {}, "reports": {}, "numbers": [number], "claims": []})
     wanted = Experiments.model_validate(
         {"experiments": {"epochs-3": {"description": "three", "variant": "mlp64", "set": ["train.epochs=3"]}}}
     )
@@ -249,6 +251,20 @@ def test_published_numbers_are_compared_with_an_experiment(experiment: Path) -> 
     absent = Experiments(experiments={"epochs-4": wanted.experiments["epochs-3"]})
     with pytest.raises(UserError, match="experiment epochs-4 has not been run on"):
         experiments.results(experiment, absent, source, head)
+
+
+def test_numbers_of_the_reports_are_not_compared_with_those_of_another_data_set(clone: Path) -> None:
+    edit(clone / "data/published.yaml", **{"data__t10k-labels-idx1-ubyte": "0" * 64})
+    try:
+        output = call(clone, "compare")
+        comparison_with_reports = metrics(clone, "published")
+    finally:
+        run(clone, "git", "checkout", ".")
+    reason = comparison_with_reports["not_applicable"]
+    assert output == f"{reason}: metrics/published.json has none of this run\n"
+    assert {row["measured"] for row in comparison_with_reports["numbers"]} == {None}
+    assert {row["holds"] for row in comparison_with_reports["claims"]} == {None}
+    assert "not_applicable" not in metrics(clone, "published")
 
 
 def test_plots_diff_draws_all_variants_of_both_sides(experiment: Path) -> None:

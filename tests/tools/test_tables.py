@@ -7,6 +7,7 @@ import tables
 from support import run
 
 from digits.core.errors import UserError
+from digits.versioning import lock
 from digits.versioning.revisions import workspace
 
 MEASURED: dict[str, Any] = {
@@ -350,6 +351,12 @@ def change(root: Path, file: str, **values: Any) -> None:
     (root / file).write_text(json.dumps(content | values), "utf-8")
 
 
+@pytest.fixture(autouse=True)
+def matching_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results are those of the code and the parameters, as `digits check-lock` says."""
+    monkeypatch.setattr(lock, "check", lambda root: None)
+
+
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with every file that the tables are made of, and two pages with current tables, all committed."""
@@ -396,14 +403,42 @@ def test_only_tables_that_differ_are_written(tree: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "all tables match the results\n"
     change(tree, "metrics/variants/cnn.json", parameters=8765)
     tables.main([], tree)
-    assert capsys.readouterr().out == "README.md: table 'results' written\n"
+    assert capsys.readouterr().out == "README.md: table 'results': `cnn`: 80,202 → 8,765\n"
     assert (tree / "README.md").read_text("utf-8") == before["README.md"].replace("80,202 | 99", "8,765 | 99")
     assert (tree / "docs/replication.md").read_text("utf-8") == before["docs/replication.md"]
 
 
+def test_each_changed_row_is_named_by_its_first_cells(tree: Path) -> None:
+    numbers = RESULTS["metrics/published.json"]["numbers"]
+    change(tree, "metrics/published.json", numbers=[numbers[0] | {"measured": ONE_SEED}, *numbers[1:]])
+    row = "A 7 accuracy 0.95: 0.9251 ± 0.012 → 0.925123, 0.9111 to 0.939 → –"
+    assert tables.write(tree) == [f"docs/replication.md: table 'published': {row}"]
+
+
+def test_results_that_do_not_match_the_lock_are_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(root: Path) -> None:
+        assert root == tree
+        raise UserError("dvc.lock does not match")
+
+    monkeypatch.setattr(lock, "check", check)
+    change(tree, "metrics/variants/cnn.json", parameters=8765)
+    before = (tree / "README.md").read_text("utf-8")
+    with pytest.raises(SystemExit, match=r"^tables: dvc\.lock does not match$"):
+        tables.main([], tree)
+    assert (tree / "README.md").read_text("utf-8") == before
+    tables.main(["--check"], tree)
+
+
+def test_numbers_of_another_data_set_are_not_applicable(tree: Path) -> None:
+    change(tree, "metrics/published.json", not_applicable="not MNIST")
+    for name in ("published", "claims"):
+        *_, last, _ = tables.rendered(block(name), Path("page.md"), workspace(tree)).rstrip().splitlines()[:-1]
+        assert last.endswith("| not applicable |")
+
+
 def test_a_page_that_is_not_in_git_yet_is_written(tree: Path) -> None:
     (tree / "docs/new.md").write_text(block("speed"), "utf-8")
-    assert tables.write(tree) == ["docs/new.md: table 'speed' written"]
+    assert tables.write(tree) == ["docs/new.md: table 'speed': written with other rows or columns"]
     assert (tree / "docs/new.md").read_text("utf-8") == block("speed", EXPECTED["speed"])
 
 

@@ -89,6 +89,27 @@ def fetch(
     return failures
 
 
+def describe(folder: Path, names: Sequence[str]) -> dict[str, FileSpec]:
+    """Return the size and checksum of files in a folder, by name, as `download.files` has them.
+
+    Args:
+        folder: a folder with the files, plain or gzipped.
+        names: the names of the plain files.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    specs = {}
+    for name in names:
+        try:
+            with _Folder(folder).open(name) as stream, _uncompressed(stream) as plain:
+                content = plain.read()
+        except (SourceError, OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{folder}/{name}: {error}") from None
+        specs[name] = FileSpec(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return specs
+
+
 def is_valid(path: Path, spec: FileSpec) -> bool:
     """Return whether a file exists and has the expected size and checksum."""
     if not path.is_file() or path.stat().st_size != spec.bytes:
@@ -106,8 +127,7 @@ def save_verified(stream: io.BufferedReader, spec: FileSpec, path: Path) -> None
     Raises:
         SourceError: the content is damaged, or has another size or checksum.
     """
-    gzipped = stream.peek(2)[:2] == b"\x1f\x8b"
-    plain: gzip.GzipFile | io.BufferedReader = gzip.GzipFile(fileobj=stream) if gzipped else stream
+    plain = _uncompressed(stream)
     digest, size, head = hashlib.sha256(), 0, b""
     with (
         atomic_write(path) as temporary,
@@ -132,6 +152,11 @@ def save_verified(stream: io.BufferedReader, spec: FileSpec, path: Path) -> None
             raise SourceError(f"has {size} bytes; expected {spec.bytes}{_html_note(head)}")
         if digest.hexdigest() != spec.sha256:
             raise SourceError(f"has the SHA-256 {digest.hexdigest()}; expected {spec.sha256}")
+
+
+def _uncompressed(stream: io.BufferedReader) -> gzip.GzipFile | io.BufferedReader:
+    """Return a stream of the content of a plain or gzipped stream."""
+    return gzip.GzipFile(fileobj=stream) if stream.peek(2)[:2] == b"\x1f\x8b" else stream
 
 
 def _html_note(head: bytes) -> str:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from digits.core.artifacts import read_json
 from digits.core.config import Section
 from digits.core.errors import UserError
+from digits.core.params import FileSpec
 from digits.evaluation.statistics import mean_interval, prediction_interval, spread
 
 Curves = Mapping[tuple[str, str], pd.DataFrame]  # by variant and split; see evaluation/curves.py
@@ -83,9 +84,14 @@ class Report(Section):
 class Published(Section):
     """The content of data/published.yaml."""
 
+    data: dict[str, str]  # the SHA-256 of each file of the data set that the reports used
     reports: dict[ReportName, Report]
     numbers: list[Number]
     claims: list[Claim]
+
+    def applies_to(self, files: Mapping[str, FileSpec]) -> bool:
+        """Return whether files, by name, are the data set that the reports used."""
+        return self.data == {name: spec.sha256 for name, spec in files.items()}
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,9 @@ def most_frequent_mistakes(predicted: NDArray[np.integer], labels: NDArray[np.in
 
 def _title(variant: str, shown: int, wrong: int, every: int, seeds: int) -> str:
     if seeds == 1:
-        return f"{variant}: {shown} of {wrong:,} misclassified test images,\nwith the probability of the answer"
+        return f"{variant}: {shown:,} of {wrong:,} misclassified test images,\nwith the probability of the answer"
     return (
-        f"{variant}: {shown} of {wrong:,} test images that any of {seeds} seeds misclassifies;\n"
+        f"{variant}: {shown:,} of {wrong:,} test images that any of {seeds} seeds misclassifies;\n"
         f"all seeds misclassify {every:,}, some of them {wrong - every:,}.\n"
         f"By how many seeds, and the mean probability of the answer"
     )

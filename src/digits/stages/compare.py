@@ -1,5 +1,6 @@
 """Stage compare: the listed variants beside each other and beside the numbers that the reports published."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from digits.replication import published
 from digits.replication.protocols import describe
 
 OTHER_PEOPLE = "scikit-learn"  # the population of digits by other people
+NOT_APPLICABLE = "the reports' numbers do not apply to the files in download.files, which are not MNIST's"
 
 
 def run() -> None:
-    """Compare the variants, and write their summary, their curves and the comparison with the reports."""
+    """Compare the variants, and write their summary, their curves and the comparison with the reports.
+
+    The comparison has no measured numbers if the data set is not that of the reports.
+    """
     parameters = params.load(paths.PARAMS)
     variants = [paths.VariantFiles(name) for name in parameters.variants]
     curves = {variant.name: _read_curves(variant) for variant in variants}
@@ -92,16 +97,22 @@ def _compare_with_reports(parameters: params.Params, curves: dict[str, dict[str,
     stress = read_json(paths.STRESS_METRICS)[OTHER_PEOPLE]["variants"]
     source = config.read(paths.PUBLISHED, published.Published)
     experiments = published.read_experiments(paths.EXPERIMENT_METRICS)
-    by_split = {(name, split): curve for name, splits in curves.items() for split, curve in splits.items()}
-    by_split |= {(name, OTHER_PEOPLE): _last_epoch(curves[name]["test"], row) for name, row in stress.items()}
+    applies = source.applies_to(parameters.download.files.by_name())
+    by_split: dict[tuple[str, str], pd.DataFrame] = {}
+    if applies:
+        by_split = {(name, split): curve for name, splits in curves.items() for split, curve in splits.items()}
+        by_split |= {(name, OTHER_PEOPLE): _last_epoch(curves[name]["test"], row) for name, row in stress.items()}
+    else:
+        experiments = {}
+        print(f"{NOT_APPLICABLE}: {paths.PUBLISHED_METRICS} has none of this run", file=sys.stderr)
 
     def read(file: str) -> Any | None:
         # Files of variants that are no longer listed may still exist, from another run.
         path = Path(file)
         listed = [paths.DATASET_METRICS, *(paths.VariantFiles(name).metrics for name in parameters.variants)]
-        return read_json(path) if path in listed else None
+        return read_json(path) if applies and path in listed else None
 
-    return {
+    return ({} if applies else {"not_applicable": NOT_APPLICABLE}) | {
         "protocols": {
             "published": {name: report.protocol for name, report in source.reports.items()},
             "measured": {name: describe(parameters, name) for name in parameters.variants},

@@ -177,7 +177,7 @@ def chart(groups: Sequence[Sequence[Row]], path: Path) -> None:
         axes[-1].xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes[-1].xaxis.set_major_formatter(PercentFormatter())
         _add_legend(figure, {row.verdict for panel in panels for row in panel})
-        rest = f" (the best {shown} of {len(rows)})" if len(rows) > shown else ""
+        rest = f" (the best {shown} of {len(rows):,})" if len(rows) > shown else ""
         figure.suptitle(f"Trials of the sweep{rest}")
         save(figure, path)
 
@@ -201,7 +201,7 @@ def write(
     groups = rank(trials, scores, settings, root)
     write_csv(folder / "trials.csv", table(groups))
     chart(groups, folder / "trials.png")
-    return f"{text(groups)}\nwritten: {folder}/trials.csv, {folder}/trials.png"
+    return text(groups)
 
 
 class PercentFormatter(Formatter):

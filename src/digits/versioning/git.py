@@ -5,6 +5,12 @@ from pathlib import Path
 
 from digits.core.errors import UserError
 
+NO_REPOSITORY = "not a git repository"  # in messages of Git and DVC
+WITHOUT_GIT = (
+    "this folder is no Git repository, as if it came from an archive: get it with `git clone`, "
+    "or type `git init && git add . && git commit -m Start`"
+)
+
 
 def git(folder: Path, *words: str) -> str:
     """Run a Git command in a folder and return its standard output.
@@ -15,6 +21,8 @@ def git(folder: Path, *words: str) -> str:
     result = _run(folder, words)
     if result.returncode:
         message = " ".join(result.stderr.decode("utf-8", "replace").split())
+        if NO_REPOSITORY in message:
+            raise UserError(WITHOUT_GIT)
         raise UserError(f"`git {' '.join(words)}`: {message or f'exit status {result.returncode}'}")
     return result.stdout.decode("utf-8", "surrogateescape")
 

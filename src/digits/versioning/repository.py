@@ -8,6 +8,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from digits.core.errors import UserError
+from digits.versioning.git import NO_REPOSITORY, WITHOUT_GIT
 
 LOCK = Path("dvc.lock")  # the hash of every file that a stage read or wrote
 
@@ -30,4 +31,6 @@ def open_repository(root: Path) -> Iterator[Repo]:
 def _message(error: BaseException) -> str:
     """Return the message of an exception and of its causes on one line."""
     text = " ".join(str(error).split())
+    if text.endswith(NO_REPOSITORY):
+        return WITHOUT_GIT
     return f"{text}: {_message(error.__cause__)}" if error.__cause__ else text

@@ -1,0 +1,48 @@
+"""The repository around the folder in which a command is typed, found as DVC finds it."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from digits.core.errors import UserError
+
+MARK = ".dvc"  # the folder that makes another one the root of a DVC repository
+PATH = re.compile(r"[^\s:,`']+")  # at the beginning of a message
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the user stands, and the root of the repository around it, in which the commands run."""
+
+    here: Path
+    root: Path
+
+    def file(self, name: str | Path) -> Path:
+        """Return the path of a file that the user has named."""
+        return self.here / name
+
+    def shown(self, path: str | Path) -> str:
+        """Return a path within the repository as the user would type it, and any other path unchanged."""
+        full = self.root / path
+        return os.path.relpath(full, self.here) if full.is_relative_to(self.root) else str(path)
+
+    def message(self, text: str) -> str:
+        """Return a message with its first path as the user would type it, and with the folder for its commands."""
+        first = PATH.match(text)
+        if first and ("/" in first[0] or (self.root / first[0]).exists()):
+            text = self.shown(first[0]) + text[first.end() :]
+        is_elsewhere = self.here != self.root and "`" in text
+        return f"{text} (in {self.shown(self.root)})" if is_elsewhere else text
+
+
+def locate(here: Path) -> Location:
+    """Return the location of a folder.
+
+    Raises:
+        UserError: the folder is in no repository.
+    """
+    for folder in (here, *here.parents):
+        if (folder / MARK).is_dir():
+            return Location(here, folder)
+    raise UserError(f"{here} is not in a repository: no folder from there up has {MARK}; change into a clone of Digits")
