@@ -88,10 +88,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("base", nargs="?", default="main", help=f"{REVISION} (default: main)")
     command.add_argument("--head", metavar="REV", help=f"{REVISION} (default: the workspace)")
     command.add_argument(
-        "--fail-if-worse", action="store_true", help="exit with status 1 if a variant is significantly worse"
+        "--fail-if-worse",
+        action="store_true",
+        help="exit with status 1 if a variant is significantly worse or cannot be compared (see docs/gate.md)",
     )
     command.add_argument(
         "--one-seed", action="store_true", help="let a verdict on a single seed, by the images alone, fail, too"
+    )
+    command.add_argument(
+        "--allow-removed",
+        metavar="VARIANT",
+        action="append",
+        default=[],
+        help="let the head lack a variant",
+    )
+    command.add_argument("--allow-new-data", action="store_true", help="let the test images differ")
+    command.add_argument(
+        "--allow-no-base", action="store_true", help="let the base lack results of its own that can be read"
     )
 
     add("experiments", _experiments, "run the experiments in experiments.yaml, and write metrics/experiments.json")
@@ -184,14 +197,23 @@ def _verify(base: str, *, after_repro: bool) -> None:
         sys.exit(1)
 
 
-def _review(base: str, head: str | None, *, fail_if_worse: bool, one_seed: bool) -> None:
+def _review(
+    base: str,
+    head: str | None,
+    allow_removed: list[str],
+    *,
+    allow_new_data: bool,
+    allow_no_base: bool,
+    fail_if_worse: bool,
+    one_seed: bool,
+) -> None:
     from digits.review import render, report
 
-    result = report.review(ROOT, base, head)
+    result = report.review(ROOT, base, head, report.Allowed(frozenset(allow_removed), allow_new_data, allow_no_base))
     render.write(result, paths.REVIEW, paths.TEST)
     print(render.summary(result))
     print(f"written: {paths.REVIEW}/index.html, {paths.REVIEW}/index.md")
-    if fail_if_worse and result.is_worse(one_seed=one_seed):
+    if result.void or (fail_if_worse and result.refuses(one_seed=one_seed)):
         sys.exit(1)
 
 
