@@ -253,10 +253,11 @@ def test_a_review_fails_only_if_it_is_asked_to_and_a_variant_is_worse(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def is_worse(*, one_seed: bool) -> bool:
+    def refuses(*, one_seed: bool) -> bool:
         return outcome == "worse" or (one_seed and outcome == "worse by the images alone")
 
-    monkeypatch.setattr(report, "review", lambda root, base, head: SimpleNamespace(is_worse=is_worse))
+    found = SimpleNamespace(refuses=refuses, void=False)
+    monkeypatch.setattr(report, "review", lambda root, base, head, allowed: found)
     monkeypatch.setattr(render, "write", lambda result, folder, test: None)
     monkeypatch.setattr(render, "summary", lambda result: outcome)
     status = None

@@ -1,19 +1,24 @@
 """Results of a variant that no training made: a test chooses which seed misclassifies which test images."""
 
 import csv
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from ruamel.yaml import YAML
+
+from digits.core.config import parse_fast, parse_like_dvc
 from digits.core.paths import VariantFiles
 from digits.evaluation.comparison import Mistake
 from digits.evaluation.statistics import spread
 
 
 def set_errors(folder: Path, variant: str, seeds: Sequence[Collection[int]]) -> None:
-    """Replace the errors of a variant in `errors.csv` and in its metrics, which therefore agree.
+    """Replace the errors of a variant in `errors.csv`, in its metrics and in `dvc.lock`, which therefore agree.
 
     Args:
         folder: the repository.
@@ -38,3 +43,35 @@ def set_errors(folder: Path, variant: str, seeds: Sequence[Collection[int]]) -> 
     metrics["test"]["errors"] = asdict(spread(errors))
     metrics["test"]["accuracy"] = asdict(spread([1 - count / images for count in errors]))
     path.write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
+    record(folder)
+
+
+def record(folder: Path) -> None:
+    """Make `dvc.lock` that of the code, the parameters and the results in a folder, as if the pipeline had run."""
+    path = folder / "dvc.lock"
+    lock = parse_fast(path.read_text("utf-8"))
+    params = parse_like_dvc((folder / "params.yaml").read_text("utf-8"))
+    for stage in lock["stages"].values():
+        for file in (*stage.get("deps", ()), *stage.get("outs", ())):
+            if file["path"].startswith(("cards", "metrics", "params", "plots", "src")):
+                file["md5"] = md5(folder / file["path"])
+        for keys in stage.get("params", {}).values():
+            keys.update({key: value_at(params, key) for key in keys})
+    with path.open("w", encoding="utf-8") as file:
+        YAML().dump(lock, file)
+
+
+def value_at(content: Any, key: str) -> Any:
+    for part in key.split("."):
+        content = content[part]
+    return content
+
+
+def md5(path: Path) -> str:
+    """Return the MD5 of a file or a folder as DVC computes it."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    listed = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    listed.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"

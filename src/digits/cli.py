@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add("repair", _repair, "delete damaged files of the DVC cache, so that DVC restores them")
 
     command = add(
-        "verify", _verify, "compare the results with the committed ones, and fail if a variant is better or worse"
+        "verify", _verify, "compare the results with the committed ones, and fail if they differ or are of other code"
     )
     command.add_argument("base", nargs="?", default="HEAD", help=f"{REVISION} (default: HEAD)")
     command.add_argument("--after-repro", action="store_true", help="always exit with status 0, as `make repro` needs")
@@ -116,10 +116,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("base", nargs="?", default="main", help=f"{REVISION} (default: main)")
     command.add_argument("--head", metavar="REV", help=f"{REVISION} (default: the workspace)")
     command.add_argument(
-        "--fail-if-worse", action="store_true", help="exit with status 1 if a variant is significantly worse"
+        "--fail-if-worse",
+        action="store_true",
+        help="exit with status 1 if a variant is significantly worse or cannot be compared (see docs/gate.md)",
     )
     command.add_argument(
         "--one-seed", action="store_true", help="let a verdict on a single seed, by the images alone, fail, too"
+    )
+    command.add_argument(
+        "--allow-removed",
+        metavar="VARIANT",
+        action="append",
+        default=[],
+        help="let the head lack a variant",
+    )
+    command.add_argument("--allow-new-data", action="store_true", help="let the test images differ")
+    command.add_argument(
+        "--allow-no-base", action="store_true", help="let the base lack results of its own that can be read"
     )
 
     add("experiments", _experiments, "run the experiments in experiments.yaml, and write metrics/experiments.json")
@@ -211,7 +224,7 @@ def _repair(location: Location) -> None:
 
 
 def _verify(location: Location, base: str, *, after_repro: bool) -> None:
-    from digits.versioning.verify import Agreement, verify
+    from digits.versioning.verify import verify
 
     try:
         result = verify(ROOT, base)
@@ -224,19 +237,29 @@ def _verify(location: Location, base: str, *, after_repro: bool) -> None:
     for variant, comparison in result.variants.items():
         print(f"{variant:{width}}  {comparison}")
     print(location.message(result.explanation()))
-    if result.agreement is Agreement.DIFFERS and not after_repro:
+    if not (result.passed or after_repro):
         sys.exit(1)
 
 
-def _review(location: Location, base: str, head: str | None, *, fail_if_worse: bool, one_seed: bool) -> None:
+def _review(
+    location: Location,
+    base: str,
+    head: str | None,
+    allow_removed: list[str],
+    *,
+    allow_new_data: bool,
+    allow_no_base: bool,
+    fail_if_worse: bool,
+    one_seed: bool,
+) -> None:
     from digits.review import render, report
 
-    result = report.review(ROOT, base, head)
+    result = report.review(ROOT, base, head, report.Allowed(frozenset(allow_removed), allow_new_data, allow_no_base))
     render.write(result, paths.REVIEW, paths.TEST)
     print(render.summary(result))
     folder = location.shown(paths.REVIEW)
     print(f"written: {folder}/index.html, {folder}/index.md")
-    if fail_if_worse and result.is_worse(one_seed=one_seed):
+    if result.void or (fail_if_worse and result.refuses(one_seed=one_seed)):
         sys.exit(1)
 
 

@@ -2,14 +2,16 @@
 
 import csv
 import hashlib
+import html
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import markupsafe
 import pytest
 from support import call, edit, run
-from variant_results import set_errors
+from variant_results import record, set_errors
 
 from digits.core.config import parse_like_dvc
 from digits.review import report
@@ -67,14 +69,14 @@ def review(folder: Path, *words: str, fails: bool = False) -> str:
 
 
 def written(folder: Path) -> tuple[str, str]:
-    """Return the page and the Markdown of the last review."""
+    """Return the page and the Markdown of the last review, the latter without its escapes."""
     page, text = (folder / "review" / name for name in ("index.html", "index.md"))
-    return page.read_text("utf-8"), text.read_text("utf-8")
+    return page.read_text("utf-8"), html.unescape(text.read_text("utf-8")).replace("\N{ZERO WIDTH SPACE}", "")
 
 
 def cells(text: str, variant: str) -> list[str]:
     """Return the cells of a variant's row in the table of verdicts, without the variant, from the Markdown."""
-    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{variant}` |")]
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| <code>{variant}</code> |")]
     return [cell.strip().replace("\N{NO-BREAK SPACE}", " ") for cell in row.strip("|").split("|")][1:]
 
 
@@ -126,7 +128,9 @@ def test_a_review_shows_verdicts_images_parameters_and_charts(clone: Path, narro
 
     base, head = (error_rates(clone, revision, "mlp64") for revision in ("main", narrow))
     change = {index: head.get(index, 0) - base.get(index, 0) for index in sorted(base | head)}
-    more = sorted((index for index in change if change[index] > 0), key=lambda index: -change[index])
+    rows = csv.DictReader(run(clone, "git", "show", f"{narrow}:plots/variants/mlp64/errors.csv").splitlines())
+    doubt = {int(row["index"]): float(row["probability_label"]) - float(row["probability_answer"]) for row in rows}
+    more = sorted((index for index in change if change[index] > 0), key=lambda index: (-change[index], doubt[index]))
     assert len(more) > 30
     assert f"- more seeds are wrong ({len(more)}): {', '.join(map(str, more[:30]))}\n" in text
     assert f"<h3>More seeds are wrong: {len(more)}, the 30 that changed most</h3>" in page
@@ -179,7 +183,10 @@ def test_a_worse_variant_fails_the_review_and_a_better_one_does_not(few: Path) -
     assert "mlp64: worse; " in review(few, "few", "--head", "many", "--fail-if-worse", fails=True)
     better = review(few, "many", "--head", "few", "--fail-if-worse")
     assert "mlp64: better; " in better
-    assert "note: 'many' is not an ancestor of 'few': the review includes what changed in 'many' since" in better
+    assert (
+        "note (does not block): 'many' is not an ancestor of 'few': the review includes what changed in 'many' since"
+        in better
+    )
 
 
 def test_a_small_difference_is_no_evidence_and_does_not_fail(few: Path) -> None:
@@ -207,6 +214,7 @@ def test_a_verdict_by_a_single_seed_is_labelled_and_fails_only_if_asked_to(few: 
 
 def test_variants_within_a_larger_margin_of_the_base_are_equal(few: Path) -> None:
     edit(few / "params.yaml", review__margin=20)
+    record(few)
     commit(few)
     set_errors(few, "mlp64", MANY)
     assert "mlp64: equal within 20 points; " in review(few, "few", "--fail-if-worse")
@@ -250,6 +258,7 @@ def test_writers_in_the_parameters_of_the_base_replace_the_fixed_factor(few: Pat
     sha256 = hashlib.sha256(table.read_bytes()).hexdigest()
     run(few, "git", "checkout", "-q", "--force", "few")
     edit(few / "params.yaml", evaluate__writers={"source": str(table), "sha256": sha256})
+    record(few)
     commit(few)
     set_errors(few, "mlp64", MANY)
     assert "mlp64: worse; " in review(few, "few")
@@ -284,9 +293,10 @@ def test_results_that_cannot_be_read_are_noted_and_not_judged(few: Path, what: s
     name, change = UNREADABLE[what]
     set_errors(few, "mlp64", MANY)
     (few / name).write_bytes(change((few / name).read_bytes()))
-    output = review(few, "few", "--fail-if-worse")
+    record(few)
+    output = review(few, "few", "--fail-if-worse", fails=True)
     assert (
-        "note: 'workspace' has no results of variant mlp64 that this version of digits can read: "
+        "note (blocks): 'workspace' has no results of variant mlp64 that this version of digits can read: "
         "there is no verdict on it.\n"
     ) in output
     assert "\n  mlp64: " not in output
@@ -294,10 +304,14 @@ def test_results_that_cannot_be_read_are_noted_and_not_judged(few: Path, what: s
 
 
 def test_missing_results_are_noted_with_the_side_that_lacks_them(few: Path) -> None:
-    (few / "plots/variants/mlp64/errors.csv").unlink()
+    (few / "plots/variants/mlp64/errors.csv").write_text("", "utf-8")
+    record(few)
     commit(few)
     set_errors(few, "mlp64", MANY)
-    assert "note: 'few' has no results of variant mlp64 that this version of digits can read: " in review(few, "few")
+    text = "'few' has no results of variant mlp64 that this version of digits can read: "
+    assert f"note (blocks): {text}" in review(few, "few")
+    review(few, "few", "--fail-if-worse", fails=True)
+    assert f"note (does not block): {text}" in review(few, "few", "--fail-if-worse", "--allow-no-base")
 
 
 def test_an_experiment_can_be_compared_pushed_pulled_applied_and_branched(
@@ -329,15 +343,83 @@ def test_an_experiment_can_be_compared_pushed_pulled_applied_and_branched(
     assert params["models"]["mlp64"]["units"] == [1]
 
 
-def test_a_worse_workspace_with_a_variant_less_fails_the_review(few: Path) -> None:
-    set_errors(few, "mlp64", MANY)
-    edit(few / "params.yaml", variants=["mlp64"])
-    summary = few / "metrics/summary.json"
+def remove_cnn(folder: Path) -> None:
+    edit(folder / "params.yaml", variants=["mlp64"])
+    summary = folder / "metrics/summary.json"
     summary.write_text(json.dumps({"mlp64": json.loads(summary.read_text("utf-8"))["mlp64"]}), "utf-8")
+    record(folder)
+
+
+def test_a_variant_that_the_head_lacks_fails_the_review_unless_it_is_named(few: Path) -> None:
+    remove_cnn(few)
+    text = "'workspace' no longer has variant cnn: it is not compared."
     output = review(few, "few", "--fail-if-worse", fails=True)
-    assert "mlp64: worse; " in output
-    assert "note: Only 'few' has variant cnn: there is nothing to compare it with." in output
+    assert "mlp64: same results; " in output
     assert "\n  cnn: " not in output
+    assert f"note (blocks): {text}" in output
+    review(few, "few", "--fail-if-worse", "--allow-removed", "mlp64", fails=True)
+    assert f"note (does not block): {text}" in review(few, "few", "--fail-if-worse", "--allow-removed", "cnn")
+    page, markdown = written(few)
+    assert f'<p class="note"><b>does not block:</b> {markupsafe.escape(text)}</p>' in page
+    assert f"> **does not block:** {text}\n" in markdown
+
+
+def test_a_variant_that_the_base_lacks_does_not_fail_the_review(few: Path) -> None:
+    run(few, "git", "checkout", "-q", "-b", "less")
+    remove_cnn(few)
+    commit(few)
+    output = review(few, "less", "--head", "few", "--fail-if-worse")
+    assert "note (does not block): 'less' does not have variant cnn: it is not compared." in output
+
+
+def test_other_test_images_fail_the_review_unless_they_are_allowed(few: Path, tmp_path: Path) -> None:
+    lock = few / "dvc.lock"
+    pattern = r"(path: data/processed/test\.npz\n +hash: md5\n +md5: )\w{32}"
+    lock.write_text(re.sub(pattern, rf"\g<1>{'a' * 32}", lock.read_text("utf-8")), "utf-8")
+    commit(few)
+    run(few, "git", "clone", "-q", "-b", "few", ".", str(tmp_path / "fresh"))  # without the cache, dvc.lock is trusted
+    note = "The test images of the two sides are not the same: there are no verdicts."
+    output = review(tmp_path / "fresh", "origin/main", "--fail-if-worse", fails=True)
+    assert f"note (blocks): {note}" in output
+    output = review(tmp_path / "fresh", "origin/main", "--fail-if-worse", "--allow-new-data")
+    assert f"note (does not block): {note}" in output
+    assert "same results" not in output
+
+
+def test_a_workspace_whose_parameters_have_not_run_is_not_judged(few: Path) -> None:
+    edit(few / "params.yaml", models__mlp64__units=[512])
+    output = review(few, "few", fails=True)
+    note = (
+        "The results of 'workspace' are not of its code, parameters and data: there are no verdicts. Stages whose "
+        "results are not up to date: params, train@mlp64, compare, cards."
+    )
+    assert f"note (blocks): {note}" in output
+    assert "\n    train@mlp64: changed deps: params.yaml: models.mlp64 modified\n" in output
+    assert "same results" not in output
+    assert "no evidence" not in output
+    page, text = written(few)
+    assert f"> **blocks:** {note}\n" in text
+    assert "- DVC: train@mlp64: changed deps: params.yaml: models.mlp64 modified\n" in text
+    assert "| models.mlp64.units | [64] | [512] |" in text
+    assert "<li>train@mlp64: changed deps: params.yaml: models.mlp64 modified</li>" in page
+    for content in (page, text):
+        assert "<code>mlp64</code> |" not in content
+        assert "Is the change real?" not in content
+
+
+def test_a_commit_whose_parameters_have_not_run_is_not_judged_as_head_or_base(few: Path) -> None:
+    run(few, "git", "checkout", "-q", "-b", "changed")
+    edit(few / "params.yaml", models__mlp64__units=[512])
+    commit(few)
+    text = "The results of 'changed' are not of its code, parameters and data: "
+    for options in ([], ["--fail-if-worse", "--allow-new-data", "--allow-no-base"]):
+        assert f"note (blocks): {text}" in review(few, "few", "--head", "changed", *options, fails=True)
+    output = review(few, "changed", "--head", "few", fails=True)
+    assert f"note (blocks): {text}" in output
+    assert "results; " not in output
+    output = review(few, "changed", "--head", "few", "--fail-if-worse", "--allow-no-base")
+    assert f"note (does not block): {text}" in output
+    assert "results; " not in output
 
 
 def test_a_clone_without_the_cache_is_reviewed_without_images(clone: Path, narrow: str, tmp_path: Path) -> None:
@@ -364,16 +446,20 @@ def test_a_base_without_results_is_reviewed_without_verdicts(edited: Path) -> No
     run(edited, "git", "rm", "-q", "-r", "metrics", "plots", "dvc.lock")
     run(edited, "git", "commit", "-qm", "Remove the results")
     run(edited, "git", "checkout", "-q", "main")
-    output = review(edited, "empty")
-    assert "note: 'empty' has no metrics/summary.json that can be read: its values are not compared." in output
-    assert "there are no verdicts" in output
+    output = review(edited, "empty", "--fail-if-worse", fails=True)
+    assert "note (does not block): 'empty' has no metrics/summary.json that can be read: its values are not" in output
+    text = "'empty' has no results that this version of digits can read: there are no verdicts."
+    assert f"note (blocks): {text}" in output
+    assert f"note (does not block): {text}" in review(edited, "empty", "--fail-if-worse", "--allow-no-base")
+    output = review(edited, "main", "--head", "empty", "--fail-if-worse", "--allow-no-base", fails=True)
+    assert "note (blocks): The results of 'empty' are not of its code, parameters and data: " in output
 
 
 def change_md5(text: str, stage: str, path: str) -> str:
     """Return a dvc.lock in which a dependency of a stage has another MD5."""
     changed, count = re.subn(
         rf"(\n  {re.escape(stage)}:\n(?:    .*\n)*?    - path: {re.escape(path)}\n +hash: md5\n +md5: )\w{{32}}",
-        rf"\g<1>{'0' * 32}",
+        rf"\g<1>{'a' * 32}",
         text,
     )
     assert count == 1
@@ -386,7 +472,7 @@ def test_the_packages_and_files_that_changed_are_listed_by_stage(edited: Path) -
     text = change_md5(text, "compare", "src/digits/stages/compare.py")
     text = change_md5(text, "evaluate@cnn", "src/digits/evaluation")
     lock.write_text(change_md5(text, "compare", "data/published.yaml"), "utf-8")
-    review(edited)
+    review(edited, fails=True)  # dvc.lock is that of other code
     page, text = written(edited)
     section = text.partition("### Stages whose code changed\n")[2].partition("\n#")[0]
     assert [line for line in section.splitlines() if line.startswith("| ")][2:] == [
@@ -400,16 +486,29 @@ def test_the_packages_and_files_that_changed_are_listed_by_stage(edited: Path) -
 def test_a_file_that_cannot_be_read_is_noted(edited: Path, content: bytes) -> None:
     for name in ("metrics/dataset.json", "params.yaml", "dvc.lock"):
         (edited / name).write_bytes(content)
-    output = review(edited)
+    output = review(edited, fails=True)
+    assert "note (blocks): The results of 'workspace' are not of its code, parameters and data: " in output
     for name in ("metrics/dataset.json", "params.yaml", "dvc.lock"):
-        assert f"note: 'workspace' has no {name} that can be read: its values are not compared." in output
+        assert (
+            f"note (does not block): 'workspace' has no {name} that can be read: its values are not compared." in output
+        )
 
 
 def test_a_failure_of_dvc_plots_is_noted(edited: Path) -> None:
     pipeline = edited / "dvc.yaml"
     pipeline.write_text(pipeline.read_text("utf-8").replace("template: ", "template: no-"), "utf-8")
-    output = review(edited, "main")
-    assert "note: There are no charts: `dvc plots diff` failed: " in output
+    output = review(edited, "main", "--fail-if-worse")
+    assert "note (does not block): There are no charts: `dvc plots diff` failed: " in output
     assert "mlp64: same results" in output
     page, _ = written(edited)
     assert "There are no charts." in page
+
+
+def test_the_cause_comes_before_the_images(clone: Path, narrow: str) -> None:
+    review(clone, "main", "--head", "narrow")
+    page, text = written(clone)
+    headings = ["Is the change real?", "Parameters that changed", "the images whose error rate changed", "Charts"]
+    found = re.findall(r"<h2>(.*?)</h2>", page)
+    places = [next(at for at, heading in enumerate(found) if heading.endswith(end)) for end in headings]
+    assert places == sorted(places)
+    assert text.index("| <code>mlp64</code> |") < text.index("### Parameters") < text.index("more seeds are wrong")

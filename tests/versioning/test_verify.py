@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from dvc.repo import Repo
 from support import call, edit, run
-from variant_results import set_errors
+from variant_results import record, set_errors
 
 from digits.evaluation import comparison
 from digits.evaluation.comparison import Result
@@ -35,6 +35,10 @@ CAUSES = (
     "(`make repro` installs them), or a file is damaged (`digits repair` finds it)."
 )
 EXPECTED = "Different results are expected, because the code or the parameters are not those of HEAD: "
+STALE_HERE = (
+    "There is no verdict, because the results here are not of the code, the parameters and the data here: type "
+    "`dvc repro`. DVC finds:"
+)
 # The images that each of five seeds misclassifies: those that are committed, and the same but for a few.
 FEW = [{*range(20), *range(100, 100 + seed)} for seed in range(5)]
 OTHER = [*FEW[:3], FEW[3] | {200}, FEW[4] | {201}]
@@ -120,8 +124,10 @@ def test_a_single_seed_is_compared_by_the_images_alone(plain: Path) -> None:
 def test_a_margin_in_the_committed_parameters_makes_a_difference_equal(plain: Path) -> None:
     set_errors(plain, "mlp64", MANY)
     edit(plain / "params.yaml", review__margin=20)
+    record(plain)
     assert ": differs: " in verify(plain, fails=True)
     run(plain, "git", "checkout", "-q", "--", "cards", "metrics", "plots")
+    record(plain)
     run(plain, "git", "commit", "-qam", "Widen the margin")
     set_errors(plain, "mlp64", MANY)
     assert ": no evidence of a difference: −10.08 points" in verify(plain)
@@ -129,6 +135,7 @@ def test_a_margin_in_the_committed_parameters_makes_a_difference_equal(plain: Pa
 
 def test_results_of_another_format_differ(plain: Path) -> None:
     (plain / "plots/variants/mlp64/errors.csv").write_text("index,label,predicted\n8,5,6\n", "utf-8")
+    record(plain)
     assert "mlp64  no comparable results here, 94.46 ± 0.40 % as committed: differs\n" in verify(plain, fails=True)
 
 
@@ -136,10 +143,13 @@ def test_other_bytes_with_the_same_errors_are_no_evidence_of_a_difference(plain:
     for name in ("confusion.csv", "epochs.csv"):
         with (plain / "plots/variants/cnn" / name).open("a", encoding="utf-8") as file:
             file.write("\n")
+    record(plain)
     lock = plain / "dvc.lock"
-    text = lock.read_text("utf-8")
-    at = text.index("md5: ", text.index("path: models/mlp64")) + len("md5: ")
-    lock.write_text(text[:at] + "0" * 32 + text[at + 32 :], "utf-8")
+    text, count = re.subn(
+        r"(path: models/mlp64\n +hash: md5\n +md5: )\w{32}", rf"\g<1>{'a' * 32}", lock.read_text("utf-8")
+    )
+    assert count == 2  # in train, which writes the folder, and in evaluate, which reads it
+    lock.write_text(text, "utf-8")
     mlp64, cnn, *explanation = verify(plain).splitlines()
     same = "94.46 ± 0.40 % here, 94.46 ± 0.40 % as committed: the same errors, but"
     assert mlp64 == f"mlp64  {same} models/mlp64 differs"
@@ -160,15 +170,18 @@ def test_a_base_other_than_head_is_named(plain: Path) -> None:
 def test_changed_code_or_parameters_explain_a_difference(plain: Path, errors: list[set[int]]) -> None:
     set_errors(plain, "mlp64", errors)
     edit(plain / "params.yaml", train__seeds=[7, 8, 9])
+    record(plain)
     *_, reason, advice = verify(plain, "--after-repro").splitlines()
     assert reason == f"{EXPECTED}params.yaml changed."
     assert advice == "To keep the results, commit cards/, dvc.lock, metrics/ and plots/ with the change."
 
     (plain / "src/digits/new.py").touch()
-    (plain / "dvc.yaml").unlink()
+    with (plain / "dvc.yaml").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
     assert f"\n{EXPECTED}dvc.yaml, params.yaml and src/digits/new.py changed.\n" in verify(plain, "--after-repro")
     for name in ("core/errors.py", "core/paths.py"):
         (plain / "src/digits" / name).write_text("", "utf-8")
+    record(plain)
     assert verify(plain, "--after-repro").splitlines()[-2] == (
         f"{EXPECTED}dvc.yaml, params.yaml, src/digits/core/errors.py and 2 more changed."
     )
@@ -227,8 +240,8 @@ def test_the_advised_command_puts_the_committed_results_back(cached: Path) -> No
     assert f"\n{NO_EVIDENCE}\n" in output
     run(cached, *advised(output, "git checkout"))
     assert run(cached, "git", "status", "--porcelain") == ""
-    assert verify(cached, "--after-repro").splitlines(keepends=True)[2:] == [SAME]
     # The models stay those of this machine, as the explanation says.
+    assert "  train@mlp64: changed outs: models/mlp64: modified\n" in verify(cached, fails=True)
     assert "models/ and data/predictions/ stay as computed here: `dvc status` and `digits check-lock`" in output
     assert "  train@mlp64: changed outs: models/mlp64: modified\n" in call(cached, "check-lock", fails=True)
     with contextlib.chdir(cached), Repo() as repo:
@@ -247,11 +260,46 @@ def test_the_advised_stash_brings_the_results_of_this_machine_back(cached: Path)
     assert verify(cached, "--after-repro") == output
 
 
-def test_a_missing_output_is_one_line(plain: Path) -> None:
+def test_parameters_without_a_run_get_no_verdict_and_fail(plain: Path) -> None:
+    edit(plain / "params.yaml", models__mlp64__units=[512])
+    output = verify(plain, fails=True)
+    assert output.startswith(f"{STALE_HERE}\n")
+    assert "\n  train@mlp64: changed deps: params.yaml: models.mlp64 modified\n" in output
+    assert "train@cnn" not in output
+    assert "same bytes" not in output
+    assert verify(plain, "--after-repro") == output
+
+
+def test_code_and_outputs_of_no_run_get_no_verdict_and_fail(plain: Path) -> None:
+    (plain / "src/digits/stages/analyze.py").write_text("", "utf-8")
     (plain / "plots/variants/cnn/errors.png").unlink()
     output = verify(plain, fails=True)
-    assert output.startswith("digits: 'workspace' has no plots/variants/cnn/errors.png: ")
-    assert output.count("\n") == 1
+    assert "\n  analyze@mlp64: changed deps: src/digits/stages/analyze.py: modified\n" in output
+    assert "\n  analyze@cnn: changed outs: plots/variants/cnn/errors.png: deleted\n" in output
+    assert "committed: " not in output
+
+
+def test_a_stage_after_which_the_run_failed_gets_no_verdict(cached: Path) -> None:
+    with (cached / "src/digits/stages/evaluate.py").open("a", encoding="utf-8") as file:
+        file.write("\nraise ValueError('broken')\n")
+    edit(cached / "params.yaml", train__seeds=[2, 3])
+    run(cached, "dvc", "repro", "train@mlp64")
+    run(cached, "dvc", "repro", "evaluate@mlp64", fails=True)
+    output = verify(cached, fails=True)
+    assert output.startswith(f"{STALE_HERE}\n")
+    assert "\n  evaluate@mlp64: changed deps: models/mlp64: modified\n" in output
+
+
+def test_committed_results_of_other_parameters_get_no_verdict(plain: Path) -> None:
+    edit(plain / "params.yaml", models__mlp64__units=[512])
+    run(plain, "git", "commit", "-qam", "Change a parameter only")
+    output = verify(plain, fails=True)
+    assert output.startswith(
+        "There is no verdict, because the results in HEAD are not of the code, the parameters and the data in it: name "
+        "another revision. DVC finds:\n"
+    )
+    assert output.count("\n  train@mlp64: changed deps: params.yaml: models.mlp64 modified\n") == 2
+    assert verify(plain, "HEAD~1", fails=True).startswith(f"{STALE_HERE}\n")
 
 
 @pytest.mark.parametrize("name", ["metrics/summary.json", "dvc.lock"])

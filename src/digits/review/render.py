@@ -1,6 +1,7 @@
 """A review as an HTML page, as Markdown for a pull request and as text for a terminal."""
 
 import base64
+import functools
 import hashlib
 import io
 import re
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,6 +23,13 @@ from digits.evaluation.comparison import Outcome, Verdict
 from digits.evaluation.statistics import Spread
 from digits.review.report import Chart, Review
 
+REPLACED = "\N{REPLACEMENT CHARACTER}"
+MAX_LENGTH = 300  # characters of a value
+# Punctuation that means nothing inside a line of Markdown. The rest becomes an HTML entity.
+PLAIN = frozenset(" .,:;-+/%()='?!@#^")
+# GitHub makes a mention of @name, a link of http://…, www.… and #1, and a picture of :name:, even from an entity.
+ACTIVE = re.compile(r"(?=@)|(?<=[@#:])(?=\S)|(?<=www)(?=\.)|(?<=GH)(?=-)", re.IGNORECASE)
+UNFOLDED = 12  # of them on the page; the others are folded
 MAX_SHOWN = 30  # images of a variant that more seeds misclassify, and that fewer do
 Images = NDArray[np.uint8]
 
@@ -63,6 +71,7 @@ def html(review: Review, images: Images | None) -> str:
         review=review,
         thumbnails=_thumbnails(review, images),
         max_shown=MAX_SHOWN,
+        unfolded=UNFOLDED,
         changed=[(chart, _svg(chart)) for chart in review.charts if chart.changed],
         unchanged=[(chart, _svg(chart)) for chart in review.charts if not chart.changed],
         pictures=[(p.path, _data_url(p.base), _data_url(p.head)) for p in review.pictures if p.base != p.head],
@@ -76,18 +85,47 @@ def markdown(review: Review) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+def clean(value: object) -> str:
+    """Return a value as one line of printable characters, shortened if it is long."""
+    text = str(value)
+    if len(text) > MAX_LENGTH:
+        text = f"{text[:MAX_LENGTH]}…"
+    kept = "\N{NO-BREAK SPACE}"  # which is not printable for Python
+    text = "".join(char if char.isprintable() or char in kept else " " if char.isspace() else REPLACED for char in text)
+    return text.strip(" ")
+
+
+def escape_markdown(value: object) -> Markup:
+    """Return a value as Markdown that shows it as it is: no markup, cell border, mention or link begins in it."""
+    if isinstance(value, Markup):
+        return value
+    text = ACTIVE.sub("\N{ZERO WIDTH SPACE}", clean(value))
+    return Markup(  # noqa: S704
+        "".join(c if c.isalnum() or c in PLAIN or not c.isascii() else f"&#{ord(c)};" for c in text)
+    )
+
+
+def escape_html(value: object) -> Markup:
+    """Return a value as HTML that shows it as it is."""
+    return value if isinstance(value, Markup) else escape(clean(value))
+
+
 def summary(review: Review) -> str:
     """Return a review in a few lines for a terminal."""
-    lines = [f"{review.head.name} against {review.base.name}"]
+    lines = [f"{clean(review.head.name)} against {clean(review.base.name)}"]
     for name, verdict in review.verdicts.items():
         before, after = (formatting.percent_spread(side.mean, side.std) for side in (verdict.base, verdict.head))
-        lines.append(f"  {name}: {verdict}; {before} to {after}")
+        lines.append(f"  {clean(name)}: {verdict}; {before} to {after}")
         if verdict.outcome is not Outcome.SAME:
             lines[-1] += (
                 f", difference {formatting.points(verdict.difference)} points ({interval(verdict)}), "
                 f"{formatting.points(verdict.detectable, sign=False)} points would be found four times in five"
             )
-    return "\n".join([*lines, *(f"  note: {note}" for note in review.notes)])
+    lines.extend(f"  note ({note.effect}): {clean(note.text)}" for note in review.notes)
+    for side, reasons in review.stale.items():
+        lines.append(f"  DVC finds in '{clean(side)}':")
+        lines.extend(f"    {clean(reason)}" for reason in reasons)
+    return "\n".join(lines)
 
 
 def interval(verdict: Verdict) -> str:
@@ -117,10 +155,13 @@ def plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+@functools.cache
 def _template(name: str) -> Template:
+    """Return a template whose every expression is escaped for its format, unless it is markup of the template."""
     environment = Environment(
         loader=PackageLoader("digits.review"),
-        autoescape=name.endswith(".html"),
+        autoescape=True,  # of what macros return, too
+        finalize=escape_html if name.endswith(".html") else escape_markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -132,13 +173,13 @@ def _template(name: str) -> Template:
     return environment.get_template(f"{name}.j2")
 
 
-def _thumbnails(review: Review, images: Images | None) -> dict[int, str]:
+def _thumbnails(review: Review, images: Images | None) -> dict[int, Markup | None]:
     """Return the images that the page shows, dark on light, as data URLs by index."""
     if images is None:
         return {}
-    verdicts = review.verdicts.values()
-    shown = {change.index for v in verdicts for change in v.more_wrong[:MAX_SHOWN] + v.less_wrong[:MAX_SHOWN]}
-    return {index: _data_url(_png(MAX_PIXEL - images[index])) or "" for index in sorted(shown)}
+    changes = [side(name)[:MAX_SHOWN] for name in review.verdicts for side in (review.more_wrong, review.less_wrong)]
+    shown = {change.index for part in changes for change in part}
+    return {index: _data_url(_png(MAX_PIXEL - images[index])) for index in sorted(shown)}
 
 
 def _png(pixels: Images) -> bytes:
@@ -147,8 +188,8 @@ def _png(pixels: Images) -> bytes:
     return buffer.getvalue()
 
 
-def _data_url(png: bytes | None) -> str | None:
-    return None if png is None else f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def _data_url(png: bytes | None) -> Markup | None:
+    return None if png is None else Markup("data:image/png;base64,{}").format(base64.b64encode(png).decode("ascii"))
 
 
 def _svg(chart: Chart) -> Markup:

@@ -17,8 +17,8 @@ from digits.core.artifacts import read_arrays
 from digits.core.config import parse_fast, parse_like_dvc
 from digits.core.errors import UserError
 from digits.evaluation import comparison
-from digits.evaluation.comparison import Mistake, Verdict
-from digits.versioning import revisions
+from digits.evaluation.comparison import ImageChange, Mistake, Verdict
+from digits.versioning import lock, revisions
 from digits.versioning.repository import LOCK, open_repository
 from digits.versioning.results import read_results, test_images
 from digits.versioning.revisions import Revision
@@ -33,6 +33,40 @@ PARSERS: dict[Path, Callable[[str], Any]] = {  # of the files that are compared
     paths.DATASET_METRICS: json.loads,
     paths.SUMMARY: json.loads,
 }
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is missing from a review, and why.
+
+    Attributes:
+        blocks: Whether a review that is to fail if a variant is worse fails for this reason, too.
+    """
+
+    text: str
+    blocks: bool = False
+
+    @property
+    def effect(self) -> str:
+        return "blocks" if self.blocks else "does not block"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What cannot be compared and need not be.
+
+    Attributes:
+        removed: Variants that the head may lack.
+        new_data: Whether the test images may differ.
+        no_base: Whether the base may lack results that are its own and that this version of digits can read.
+    """
+
+    removed: frozenset[str] = frozenset()
+    new_data: bool = False
+    no_base: bool = False
+
+
+NOTHING = Allowed()
 
 
 @dataclass(frozen=True)
@@ -70,7 +104,9 @@ class Review:
     base: Revision
     head: Revision
     test_md5: str | None = None  # of the test images; None unless both sides were evaluated on the same ones
-    notes: list[str] = field(default_factory=list)  # what is missing from the review, and why
+    allowed: Allowed = NOTHING
+    notes: list[Note] = field(default_factory=list)
+    stale: dict[str, list[str]] = field(default_factory=dict)  # by side, why its results are not its own: no verdicts
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     mistakes: dict[str, tuple[dict[int, Mistake], dict[int, Mistake]]] = field(default_factory=dict)
     by_writers: bool = False  # whether the verdicts know who wrote each test image
@@ -82,16 +118,36 @@ class Review:
     charts: list[Chart] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
 
-    def is_worse(self, *, one_seed: bool = False) -> bool:
-        """Return whether any variant is significantly worse.
+    @property
+    def void(self) -> bool:
+        """Whether the results of a side are not its own, which is not allowed: the review judges nothing."""
+        return self.head.name in self.stale or (self.base.name in self.stale and not self.allowed.no_base)
+
+    def refuses(self, *, one_seed: bool = False) -> bool:
+        """Return whether a variant is significantly worse, or cannot be compared although it must.
 
         Args:
             one_seed: whether a verdict by the images alone counts.
         """
-        return any(
+        return any(note.blocks for note in self.notes) or any(
             verdict.outcome is comparison.Outcome.WORSE and (one_seed or not verdict.images_only)
             for verdict in self.verdicts.values()
         )
+
+    def more_wrong(self, variant: str) -> list[ImageChange]:
+        """Return the images that more seeds of the head misclassify.
+
+        The most changed come first; of those that changed alike, the most confident mistakes.
+        """
+        return sorted(self.verdicts[variant].more_wrong, key=lambda change: self._rank(variant, change))
+
+    def less_wrong(self, variant: str) -> list[ImageChange]:
+        """Return the images that fewer seeds of the head misclassify, in the same order."""
+        return sorted(self.verdicts[variant].less_wrong, key=lambda change: self._rank(variant, change))
+
+    def _rank(self, variant: str, change: ImageChange) -> tuple[float, float]:
+        mistake = self.mistakes[variant][change.head > change.base][change.index]
+        return -abs(change.head - change.base), mistake.probability_label - mistake.probability_answer
 
     def probability(self, variant: str, side: int, index: int, digit: int) -> float | None:
         """Return a variant's mean probability of a digit over the seeds, or None if the cache does not have it.
@@ -129,38 +185,44 @@ class LockedStages:
         return next((md5 for md5 in found if md5), None)
 
 
-def review(root: Path, base: str, head: str | None) -> Review:
+def review(root: Path, base: str, head: str | None, allowed: Allowed = NOTHING) -> Review:
     """Compare two revisions.
+
+    If the results of one are not of its code, parameters and data, its results are not compared.
 
     Args:
         root: the folder of dvc.yaml.
         base: a branch, tag, commit or experiment.
         head: likewise; None for the workspace.
+        allowed: what may be missing.
 
     Raises:
         UserError: a revision does not exist.
     """
     sides = revisions.resolve(root, base), revisions.resolve(root, head) if head else revisions.workspace(root)
-    result = Review(*sides)
+    result = Review(*sides, allowed=allowed)
     if not revisions.is_ancestor(root, *sides):
-        result.notes.append(
+        text = (
             f"'{base}' is not an ancestor of '{sides[1].name}': the review includes what changed in '{base}' since "
             "they diverged."
         )
+        result.notes.append(Note(text))
     contents = {path: _read_both(result, path) for path in PARSERS}
     result.parameters.extend(_changes(*contents[paths.PARAMS]))
-    result.metrics.extend(_changes(*contents[paths.SUMMARY]))
     base_lock, head_lock = (
-        LockedStages(lock, summary) for lock, summary in zip(contents[LOCK], contents[paths.SUMMARY], strict=True)
+        LockedStages(locked, summary) for locked, summary in zip(contents[LOCK], contents[paths.SUMMARY], strict=True)
     )
     locks = base_lock, head_lock
     result.data.extend(_changes(*contents[paths.DATASET_METRICS]))
     result.data.extend(
-        _changes(*({f"{split}.md5": lock.input_md5(path) for split, path in SPLITS.items()} for lock in locks))
+        _changes(*({f"{split}.md5": locked.input_md5(path) for split, path in SPLITS.items()} for locked in locks))
     )
     result.code.update(_changed_code(*locks))
-    _add_verdicts(result, contents[paths.SUMMARY], locks)
-    _add_plots(result, root)
+    _add_stale(result, contents[paths.SUMMARY], locks)
+    if not result.stale:
+        result.metrics.extend(_changes(*contents[paths.SUMMARY]))
+        _add_verdicts(result, contents[paths.SUMMARY], locks)
+        _add_plots(result, root)
     return result
 
 
@@ -170,7 +232,7 @@ def _read_both(result: Review, path: Path) -> tuple[Content, Content]:
     for side in (result.base, result.head):
         content = _parse(side.read(path), PARSERS[path])
         if content is None:
-            result.notes.append(f"'{side.name}' has no {path} that can be read: its values are not compared.")
+            result.notes.append(Note(f"'{side.name}' has no {path} that can be read: its values are not compared."))
         found.append(content or {})
     return found[0], found[1]
 
@@ -210,17 +272,47 @@ def _changed_code(base: LockedStages, head: LockedStages) -> dict[str, list[str]
     return changed
 
 
+def _has_results(side: Revision, summary: Content, locked: LockedStages) -> bool:
+    return bool(summary) and test_images(side) is not None and locked.input_md5(paths.TEST) is not None
+
+
+def _add_stale(result: Review, summaries: tuple[Content, Content], locks: tuple[LockedStages, LockedStages]) -> None:
+    """Add the reasons why the results of a side are not of its code, parameters and data."""
+    for side, summary, locked in zip((result.base, result.head), summaries, locks, strict=True):
+        if side is result.base and not _has_results(side, summary, locked):
+            continue  # there is a note on it
+        if lines := lock.stale(side, summary):
+            result.stale[side.name] = lines
+            stages = ", ".join(dict.fromkeys(line.partition(":")[0] for line in lines))
+            text = (
+                f"The results of '{side.name}' are not of its code, parameters and data: there are no verdicts. "
+                f"Stages whose results are not up to date: {stages}."
+            )
+            result.notes.append(Note(text, blocks=result.void))
+
+
 def _add_verdicts(result: Review, summaries: tuple[Content, Content], locks: tuple[LockedStages, LockedStages]) -> None:
     """Add the verdicts on the variants that both sides have, and a note on each of the others."""
-    sides = result.base, result.head
+    sides, allowed = (result.base, result.head), result.allowed
+    found = zip(sides, summaries, locks, strict=True)
+    missing = [side for side, summary, locked in found if not _has_results(side, summary, locked)]
+    for side in missing:
+        blocks = side is result.head or not allowed.no_base
+        text = f"'{side.name}' has no results that this version of digits can read: there are no verdicts."
+        result.notes.append(Note(text, blocks))
+    if missing:
+        return
     for name in dict.fromkeys([*summaries[0], *summaries[1]]):
-        if name not in summaries[0] or name not in summaries[1]:
-            side = result.base if name in summaries[0] else result.head
-            result.notes.append(f"Only '{side.name}' has variant {name}: there is nothing to compare it with.")
-    md5, head_md5 = (lock.input_md5(paths.TEST) for lock in locks)
+        if name not in summaries[0]:
+            result.notes.append(Note(f"'{result.base.name}' does not have variant {name}: it is not compared."))
+        elif name not in summaries[1]:
+            text = f"'{result.head.name}' no longer has variant {name}: it is not compared."
+            result.notes.append(Note(text, blocks=name not in allowed.removed))
+    md5, head_md5 = (locked.input_md5(paths.TEST) for locked in locks)
     images = test_images(result.base)
-    if md5 is None or md5 != head_md5 or not images:
-        result.notes.append("The test images of the two sides differ or are not known: there are no verdicts.")
+    if md5 != head_md5 or images is None:
+        text = "The test images of the two sides are not the same: there are no verdicts."
+        result.notes.append(Note(text, blocks=not allowed.new_data))
         return
     result.test_md5 = md5
     compared = {}
@@ -229,16 +321,19 @@ def _add_verdicts(result: Review, summaries: tuple[Content, Content], locks: tup
             continue
         base, head = (read_results(side, name, images) for side in sides)
         if base is None or head is None:
-            side = result.base if base is None else result.head
-            result.notes.append(
-                f"'{side.name}' has no results of variant {name} that this version of digits can read: "
-                "there is no verdict on it."
-            )
+            for side, results in zip(sides, (base, head), strict=True):
+                if results is not None:
+                    continue
+                text = (
+                    f"'{side.name}' has no results of variant {name} that this version of digits can read: "
+                    "there is no verdict on it."
+                )
+                result.notes.append(Note(text, blocks=side is result.head or not allowed.no_base))
             continue
         compared[name] = base.result, head.result
         result.mistakes[name] = base.mistakes, head.mistakes
         file = paths.VariantFiles(name).predictions
-        before, after = (_probabilities(result.head.root, lock.input_md5(file)) for lock in locks)
+        before, after = (_probabilities(result.head.root, locked.input_md5(file)) for locked in locks)
         result.probabilities[name] = before, after
     settings = comparison_settings(result.base)
     writers = settings.writers(result.head.root, images) if compared else None
@@ -268,11 +363,12 @@ def _add_plots(result: Review, root: Path) -> None:
         command = [sys.executable, "-m", "dvc", "plots", "diff", *names, "--json", "--out", folder]
         output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if output.returncode:
-        result.notes.append(f"There are no charts: `dvc plots diff` failed: {output.stderr.strip().splitlines()[-1]}")
+        reason = (output.stderr.strip().splitlines() or ["no message"])[-1]
+        result.notes.append(Note(f"There are no charts: `dvc plots diff` failed: {reason}"))
         return
     plots = json.loads(output.stdout)
     for failure in plots.get("errors", ()):
-        result.notes.append(f"`dvc plots diff` could not plot {failure.get('name')} of '{failure.get('rev')}'.")
+        result.notes.append(Note(f"`dvc plots diff` could not plot {failure.get('name')} of '{failure.get('rev')}'."))
     for name, versions in plots["data"].items():
         if name.endswith(".png"):
             result.pictures.append(Picture(name, result.base.read(Path(name)), result.head.read(Path(name))))

@@ -1,5 +1,7 @@
 """The comparison of the results here with committed ones: the same bytes, or a verdict on the difference.
 
+Results that are not of the code, the parameters and the data beside them get no verdict.
+
 Results have the same bytes on machines with the same kind of processor. On another kind they differ as those of other
 seeds do, so the comparison is that of a review.
 """
@@ -7,7 +9,7 @@ seeds do, so the comparison is that of a review.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from digits.core.errors import UserError
 from digits.core.formatting import percent_spread, points
 from digits.evaluation import comparison
 from digits.evaluation.comparison import Outcome, Result, Verdict
-from digits.versioning import revisions
+from digits.versioning import lock, revisions
 from digits.versioning.git import git
 from digits.versioning.repository import LOCK
 from digits.versioning.results import read_results, test_images
@@ -88,6 +90,12 @@ class Verification:
     base: Revision
     variants: dict[str, Comparison]
     changed_inputs: list[str]  # files that the results depend on and that differ from the revision
+    stale: dict[str, list[str]] = field(default_factory=dict)  # why the results of a side are not its own, by its name
+
+    @property
+    def passed(self) -> bool:
+        """Whether the results are those of the files here, and agree."""
+        return not self.stale and self.agreement is not Agreement.DIFFERS
 
     @property
     def agreement(self) -> Agreement:
@@ -98,6 +106,8 @@ class Verification:
     def explanation(self) -> str:
         """Return what the comparison means and what the user can do, one sentence a line."""
         name = self.base.name
+        if self.stale:
+            return "\n".join(_stale(side, lines) for side, lines in self.stale.items())
         if self.agreement is Agreement.SAME:
             return f"The results have the same bytes as those committed in {name}."
         if self.changed_inputs:
@@ -123,7 +133,7 @@ class Verification:
             "evidence that the models do: nothing is wrong.\n"
             f"To put the committed results back, type `git checkout {self._git_name} -- {results}`.\n"
             "models/ and data/predictions/ stay as computed here: `dvc status` and `digits check-lock` then report "
-            "them as modified, and `dvc repro` trains again."
+            "them as modified, `digits verify` and `digits review` give no verdict, and `dvc repro` trains again."
         )
         if name == HEAD:
             text += (
@@ -141,7 +151,8 @@ class Verification:
 def verify(root: Path, base: str) -> Verification:
     """Compare the results in the workspace with those committed in a revision, for each variant of the revision.
 
-    The comparison covers the bytes of every output of the variant's stages, and the errors of its seeds.
+    The comparison covers the bytes of every output of the variant's stages, and the errors of its seeds. There is none
+    if the results of a side are not of its code, parameters and data.
 
     Args:
         root: the folder of dvc.yaml.
@@ -152,8 +163,12 @@ def verify(root: Path, base: str) -> Verification:
     """
     committed, here = revisions.resolve(root, base), revisions.workspace(root)
     variants = _variants(committed)
-    _variants(here)  # fails if there are no results here
+    variants_here = _variants(here)  # fails if there are no results here
     hashes, hashes_here = _hashes(committed), _hashes(here)
+    changed_inputs = _changed_inputs(root, committed)
+    reasons = {side.name: lock.stale(side, names) for side, names in ((committed, variants), (here, variants_here))}
+    if any(reasons.values()):
+        return Verification(committed, {}, changed_inputs, {name: lines for name, lines in reasons.items() if lines})
     images, images_here = test_images(committed), test_images(here)
     results: dict[str, tuple[Result | None, Result | None]] = dict.fromkeys(variants, (None, None))
     if images is not None and images == images_here:
@@ -174,7 +189,16 @@ def verify(root: Path, base: str) -> Verification:
         ]
         before, after = results[name]
         compared[name] = Comparison(outputs, after, before, verdicts.get(name))
-    return Verification(committed, compared, _changed_inputs(root, committed))
+    return Verification(committed, compared, changed_inputs)
+
+
+def _stale(side: str, lines: list[str]) -> str:
+    """Return why there is no verdict on the results of a side, and what the user can do."""
+    if side == revisions.WORKSPACE:
+        text = "the results here are not of the code, the parameters and the data here: type `dvc repro`"
+    else:
+        text = f"the results in {side} are not of the code, the parameters and the data in it: name another revision"
+    return "\n".join([f"There is no verdict, because {text}. DVC finds:", *(f"  {line}" for line in lines)])
 
 
 def _result(side: Revision, variant: str, images: int) -> Result | None:
@@ -185,10 +209,8 @@ def _result(side: Revision, variant: str, images: int) -> Result | None:
 
 def _differs_from_git(committed: Revision, here: Revision, path: Path) -> bool:
     """Return whether an output that Git holds differs here; the others are compared by their hashes in dvc.lock."""
-    before, after = committed.read(path), here.read(path)
-    if before is not None and after is None:
-        raise _missing(here, path)
-    return before is not None and before != after
+    before = committed.read(path)
+    return before is not None and before != here.read(path)
 
 
 def _changed_inputs(root: Path, base: Revision) -> list[str]:
