@@ -379,6 +379,7 @@ def test_a_mistake_in_the_parameters_ends_repro_before_it_deletes_anything(
     output = run(clone, "dvc", "repro", fails=True)
     run(clone, "git", "checkout", "-q", ".")
     assert message in output
+    assert "; `git checkout params.yaml` puts the committed file back\n" in output
     assert "Traceback" not in output
     assert hashes() == before
 
