@@ -244,9 +244,10 @@ def test_verify_after_repro_succeeds_if_a_variant_differs(
         ("worse by the images alone", ["--fail-if-worse", "--one-seed"], True),
         ("worse by the images alone", ["--one-seed"], False),
         ("equal", ["--fail-if-worse", "--one-seed"], False),
+        ("void", [], True),
     ],
 )
-def test_a_review_fails_only_if_it_is_asked_to_and_a_variant_is_worse(
+def test_a_review_fails_if_it_is_void_or_if_it_is_asked_to_and_a_variant_is_worse(
     outcome: str,
     options: list[str],
     fails: bool,
@@ -256,7 +257,7 @@ def test_a_review_fails_only_if_it_is_asked_to_and_a_variant_is_worse(
     def refuses(*, one_seed: bool) -> bool:
         return outcome == "worse" or (one_seed and outcome == "worse by the images alone")
 
-    found = SimpleNamespace(refuses=refuses, void=False)
+    found = SimpleNamespace(refuses=refuses, void=outcome == "void")
     monkeypatch.setattr(report, "review", lambda root, base, head, allowed: found)
     monkeypatch.setattr(render, "write", lambda result, folder, test: None)
     monkeypatch.setattr(render, "summary", lambda result: outcome)

@@ -390,8 +390,8 @@ def test_a_workspace_whose_parameters_have_not_run_is_not_judged(few: Path) -> N
     edit(few / "params.yaml", models__mlp64__units=[512])
     output = review(few, "few", fails=True)
     note = (
-        "The results of 'workspace' are not of its code, parameters and data: there are no verdicts. Stages whose "
-        "results are not up to date: params, train@mlp64, compare, cards."
+        "The results of 'workspace' are not of its code, parameters and data: there are no verdicts. Not up to "
+        "date: params, train@mlp64, compare, cards."
     )
     assert f"note (blocks): {note}" in output
     assert "\n    train@mlp64: changed deps: params.yaml: models.mlp64 modified\n" in output

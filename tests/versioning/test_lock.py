@@ -80,6 +80,22 @@ def test_a_file_in_a_folder_of_the_cache_is_compared_with_the_list_of_its_files(
     assert {f"evaluate@{name}: {reason}" for name in ("mlp64", "cnn")} < set(lines)
 
 
+def test_a_dependency_on_a_server_is_named_without_a_connection(fresh: Path) -> None:
+    replace(fresh / "dvc.yaml", "- data/published.yaml", "- http://127.0.0.1:9/published.yaml")
+    commit(fresh)
+    line = "compare: changed deps: http://127.0.0.1:9/published.yaml: not in this repository"
+    assert line in lock.mismatches(fresh, "HEAD")
+
+
+def test_a_link_that_leads_nowhere_is_stale(fresh: Path) -> None:
+    link = fresh / "src/digits/stages/train.py"
+    link.unlink()
+    link.symlink_to(link.name)
+    commit(fresh)
+    assert lock.stale(revisions.workspace(fresh), [])
+    assert lock.stale(revisions.resolve(fresh, "HEAD"), [])
+
+
 def test_a_stage_that_is_frozen_is_named(fresh: Path) -> None:
     replace(fresh / "dvc.yaml", "    cmd: python src compare\n", "    cmd: python src compare\n    frozen: true\n")
     assert both(fresh) == ["compare: frozen: DVC does not check it"]
@@ -89,13 +105,13 @@ def test_results_that_no_stage_writes_are_stale(fresh: Path) -> None:
     here = revisions.workspace(fresh)
     assert lock.stale(here, ["mlp64", "cnn"]) == []
     assert lock.stale(here, ["other"]) == [
-        "no stage: metrics/variants/other.json: not written",
-        "no stage: plots/variants/other/errors.csv: not written",
+        "metrics/variants/other.json: no stage writes it",
+        "plots/variants/other/errors.csv: no stage writes it",
     ]
     (fresh / "dvc.yaml").unlink()
     commit(fresh)
     for side in (here, revisions.resolve(fresh, "HEAD")):
-        assert f"no stage: {paths.SUMMARY}: not written" in lock.stale(side, [])
+        assert f"{paths.SUMMARY}: no stage writes it" in lock.stale(side, [])
 
 
 def test_files_that_dvc_cannot_read_are_stale(fresh: Path) -> None:

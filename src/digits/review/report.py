@@ -286,7 +286,7 @@ def _add_stale(result: Review, summaries: tuple[Content, Content], locks: tuple[
             stages = ", ".join(dict.fromkeys(line.partition(":")[0] for line in lines))
             text = (
                 f"The results of '{side.name}' are not of its code, parameters and data: there are no verdicts. "
-                f"Stages whose results are not up to date: {stages}."
+                f"Not up to date: {stages}."
             )
             result.notes.append(Note(text, blocks=result.void))
 

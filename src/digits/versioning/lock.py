@@ -39,7 +39,7 @@ def mismatches(root: Path, commit: str | None = None, results: Iterable[Path] = 
         written = _written(stages)
         lines = [line for stage in stages for line in _lines(stage, found.get(stage.addressing, []), written)]
         outputs = {out.def_path for stage in stages for out in stage.outs}
-    return lines + [f"no stage: {path}: not written" for path in results if path.as_posix() not in outputs]
+    return lines + [f"{path}: no stage writes it" for path in results if path.as_posix() not in outputs]
 
 
 def stale(side: Revision, variants: Iterable[str]) -> list[str]:
@@ -53,8 +53,8 @@ def stale(side: Revision, variants: Iterable[str]) -> list[str]:
     judged = [paths.SUMMARY, *(path for variant in files for path in (variant.metrics, variant.errors))]
     try:
         return mismatches(side.root, side.commit, judged)
-    except UserError as error:
-        return [str(error)]
+    except (UserError, OSError) as error:  # a link that leads nowhere
+        return [f"all stages: {error}"]
 
 
 def check(root: Path) -> None:
@@ -69,10 +69,12 @@ def check(root: Path) -> None:
 
 
 def _changes(stage: PipelineStage) -> Changes:
-    """Return what `Repo.status` returns for a stage."""
+    """Return what `Repo.status` returns for a stage of a commit, without a connection to a server that it names."""
     changes: Changes = []
     for kind, files in (("changed deps", stage.deps), ("changed outs", stage.outs)):
-        states = {path: state for file in files for path, state in file.status().items()}
+        states: dict[str, Any] = {}
+        for file in files:
+            states.update(file.status() if file.fs.protocol == "local" else {file.def_path: "not in this repository"})
         if states:
             changes.append({kind: states})
     if stage.changed_stage():
