@@ -40,8 +40,11 @@ def read_writers(table: Writers, cache: Path, images: int) -> NDArray[np.int64]:
     try:
         plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         rows = pd.read_csv(io.BytesIO(plain), sep="\t", header=None, usecols=[SERIES, WRITER], nrows=images)
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise UserError(f"evaluate.writers: {table.source} is not QMNIST's table ({error})") from None
+    except (EOFError, OSError, ValueError, zlib.error):
+        raise UserError(
+            f"evaluate.writers: {table.source} is not QMNIST's table: three or more columns that tabs separate, plain "
+            "or gzipped"
+        ) from None
     if len(rows) < images:
         raise UserError(f"evaluate.writers: {table.source} has {len(rows)} rows for {images} test images")
     return np.asarray(rows.groupby([SERIES, WRITER]).ngroup(), np.int64)
