@@ -184,7 +184,9 @@ def commit_experiments(
     files = {
         "experiments.yaml": safe_dump({"experiments": wanted}),
         "params.yaml": safe_dump({"train": {"seeds": list(seeds)}}),
-        "data/published.yaml": safe_dump({"reports": {}, "numbers": [NUMBER | (number or {})], "claims": []}),
+        "data/published.yaml": safe_dump(
+            {"data": {}, "reports": {}, "numbers": [NUMBER | (number or {})], "claims": []}
+        ),
         "metrics/published.json": json.dumps({"numbers": [row]}),
         "metrics/experiments.json": json.dumps(results),
     }
