@@ -360,6 +360,7 @@ def test_functions_that_compile_at_the_same_time_count_once() -> None:
 
 
 def test_a_timed_stage_runs_and_appends_a_line(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
     (tmp_path / "src").symlink_to(ROOT / "src")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     run(tmp_path, sys.executable, str(FOLDER / "stage_timer.py"), "log", "src", "params")

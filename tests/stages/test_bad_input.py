@@ -80,6 +80,7 @@ sys.exit(code)
 
 def check_command(folder: Path, *arguments: str) -> str:
     """Run a command in a process, and return its standard error, which is empty or one line."""
+    (folder / ".dvc").mkdir(exist_ok=True)
     launcher = [sys.executable, "-IS", "-c", MEASURED, str(folder / "usage")]
     process = subprocess.run(
         [*launcher, sys.executable, str(ROOT / "src"), *arguments], cwd=folder, capture_output=True, check=False
@@ -303,7 +304,7 @@ def test_the_stage_params_succeeds_or_ends_in_one_line(
     (folder / "params.yaml").write_bytes(content)
     message = check_command(folder, "params")
     assert (message == "") == (folder / "params.schema.json").exists()
-    assert {path.name for path in folder.iterdir()} <= {"params.yaml", "params.schema.json", "usage"}
+    assert {path.name for path in folder.iterdir()} <= {".dvc", "params.yaml", "params.schema.json", "usage"}
 
 
 @pytest.mark.parametrize("variant", ["../../outside", "mlp46", "a b", ""])
