@@ -1,6 +1,7 @@
 """The command line: its help, its messages and what it passes on."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import ROOT, call
+from support import ROOT, call, committed_params
 
 from digits import cli
 from digits.core import paths
@@ -268,6 +269,19 @@ def test_a_review_fails_if_it_is_void_or_if_it_is_asked_to_and_a_variant_is_wors
         status = stop.code
     assert status == (1 if fails else None)
     assert capsys.readouterr().out == f"{outcome}\nwritten: review/index.html, review/index.md\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(root: Path) -> None:
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    (root / "digits").mkdir()
+    for name in committed_params().download.files.by_name():
+        (root / "digits" / name).write_bytes(b"any")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(ROOT / "src"), "checksums", "digits"]
+    result = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 def test_in_a_subfolder_written_paths_are_relative_to_it(

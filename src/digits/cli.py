@@ -8,6 +8,7 @@ import contextlib
 import errno
 import gc
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with contextlib.chdir(location.root):
             run(location, **given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it again at its end
+        sys.exit(1)
     except UserError as error:
         message = str(error)
     except OSError as error:  # a full disk, a folder that is not writable
