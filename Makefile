@@ -18,7 +18,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
 
 repro: repository environment ## run the pipeline: data, training, metrics and figures
-	@echo "Running the pipeline; a first run takes four to eight minutes"
+	@echo "Running the pipeline; a first run takes five to eleven minutes"
 	$(BIN)/dvc repro
 	@$(BIN)/digits verify --after-repro
 
