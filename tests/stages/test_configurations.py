@@ -153,11 +153,12 @@ def test_training_stops_at_the_first_loss_that_is_not_finite(
     assert [path for path in sorted(folder.rglob("*")) if path.is_file()] == [path for path in files if path.is_file()]
 
 
+@pytest.mark.parametrize("seeds", [[5], [5, 6, 7, 8, 9, 10]])  # more than threads: the others must end, too
 def test_logits_that_are_not_finite_are_refused(
-    folder: Path, digits: tuple[IMAGES, IMAGES], monkeypatch: pytest.MonkeyPatch
+    folder: Path, digits: tuple[IMAGES, IMAGES], monkeypatch: pytest.MonkeyPatch, seeds: list[int]
 ) -> None:
     monkeypatch.chdir(folder.parent)
-    write(folder, digits, models={VARIANT: MODEL}, train=CONTENT["train"] | {"epochs": 1, "seeds": [5]})
+    write(folder, digits, models={VARIANT: MODEL}, train=CONTENT["train"] | {"epochs": 1, "seeds": seeds})
     monkeypatch.chdir(folder)
     train.run(VARIANT)
     file = paths.VariantFiles(VARIANT).weights

@@ -39,7 +39,8 @@ def run(variant: str) -> None:
     weights = read_arrays(files.weights)
     seeds, epochs = (weights.pop(key).tolist() for key in ("seeds", "epochs"))
     models = [networks.load(files.model) for _ in range(min(workers, len(seeds)))]
-    held_out = _held_out(files)
+    training = curves.read_table(files.training.read_text(encoding="utf-8"))
+    held_out = bool(training["val_accuracy"].notna().any())
     validation = read_arrays(paths.VALIDATION) if held_out else {"images": images[:0], "labels": labels[:0]}
     rows, probabilities, validated = _evaluate(
         variant, models, weights, seeds, epochs, images, labels, section.calibration_bins, validation["images"]
@@ -79,14 +80,14 @@ def run(variant: str) -> None:
                 "accuracy_interval": comparison.accuracy_interval(result, writers),
                 "loss": _spread(last["loss"]),
                 "errors": asdict(spread(result.errors)) | {"values": result.errors},
-                "ensemble": _ensemble(probabilities, labels, section.calibration_bins),
+                "ensemble": _ensemble(mean, labels, section.calibration_bins),
             },
             "validation": _validation(validated, validation["labels"]) if held_out else None,
             "selective": {
                 "chosen_on": "validation" if held_out else "test",
                 "promises": [asdict(promise) for promise in selective.promises(chosen_on, (probabilities, labels))],
             },
-            "best": _best_epoch(files, table),
+            "best": _best_epoch(training, table, held_out=held_out),
             "per_class": _per_class(labels, predicted),
             "calibration": {
                 "expected_error": _spread(last["calibration_error"]),
@@ -134,19 +135,21 @@ def _evaluate(
     def evaluate(place: tuple[int, int]) -> EpochMetrics:
         epoch, seed = place
         model, predict = idle.get()
-        networks.set_weights(model, {path: values[seed, epoch] for path, values in weights.items()})
-        logits = predict(images)
-        if not np.isfinite(logits).all():
-            raise UserError(
-                f"{variant} diverges: after epoch {epochs[epoch]} of seed {seeds[seed]}, its weights are so large that "
-                f"logits of test images are not finite; set a lower models.{variant}.optimizer.learning_rate"
-            )
-        probabilities = _probabilities(logits)
-        if epoch == len(epochs) - 1:
-            last[seed] = probabilities
-            if len(validation):
-                validated[seed] = _probabilities(predict(validation))
-        idle.put((model, predict))
+        try:
+            networks.set_weights(model, {path: values[seed, epoch] for path, values in weights.items()})
+            logits = predict(images)
+            if not np.isfinite(logits).all():
+                raise UserError(
+                    f"{variant} diverges: after epoch {epochs[epoch]} of seed {seeds[seed]}, its weights are so large "
+                    f"that logits of test images are not finite; set a lower models.{variant}.optimizer.learning_rate"
+                )
+            probabilities = _probabilities(logits)
+            if epoch == len(epochs) - 1:
+                last[seed] = probabilities
+                if len(validation):
+                    validated[seed] = _probabilities(predict(validation))
+        finally:
+            idle.put((model, predict))  # after an error, too: another thread may wait for it
         return _epoch_metrics(epochs[epoch], seeds[seed], logits, probabilities, labels, bins)
 
     with ThreadPoolExecutor(len(models)) as pool:
@@ -174,9 +177,8 @@ def _epoch_metrics(
     )
 
 
-def _ensemble(probabilities: Arrays, labels: Arrays, bins: int) -> dict[str, float]:
-    """Return the results of the mean of the seeds' probabilities."""
-    mean = probabilities.mean(axis=0, dtype=np.float64)
+def _ensemble(mean: Arrays, labels: Arrays, bins: int) -> dict[str, float]:
+    """Return the results of the mean of the seeds' probabilities, (n, 10)."""
     correct = mean.argmax(axis=1) == labels
     smallest = np.finfo(np.float32).tiny  # a probability of 0 is one that float32 cannot express
     return {
@@ -206,15 +208,6 @@ def _digest(weights: dict[str, Arrays]) -> str:
     return digest.hexdigest()
 
 
-def _training(files: paths.VariantFiles) -> pd.DataFrame:
-    return curves.read_table(files.training.read_text(encoding="utf-8"))
-
-
-def _held_out(files: paths.VariantFiles) -> bool:
-    """Return whether the variant was trained without the validation images."""
-    return bool(_training(files)["val_accuracy"].notna().any())
-
-
 def _validation(probabilities: Arrays, labels: Arrays) -> dict[str, Any]:
     """Return the accuracies on the validation images after the last epoch, which choose the best variant."""
     return {
@@ -223,12 +216,12 @@ def _validation(probabilities: Arrays, labels: Arrays) -> dict[str, Any]:
     }
 
 
-def _best_epoch(files: paths.VariantFiles, table: pd.DataFrame) -> dict[str, Any]:
+def _best_epoch(training: pd.DataFrame, table: pd.DataFrame, *, held_out: bool) -> dict[str, Any]:
     """Return the best epoch by its mean over the seeds, the earliest of equals, and the split it is selected on."""
     test = table.groupby("epoch")["accuracy"].mean()
     selected_on, means = "test", test
-    if _held_out(files):
-        selected_on, means = "validation", _training(files).groupby("epoch")["val_accuracy"].mean()[test.index]
+    if held_out:
+        selected_on, means = "validation", training.groupby("epoch")["val_accuracy"].mean()[test.index]
     best = means.idxmax()
     rows = table[table["epoch"] == best]
     return {
