@@ -198,8 +198,16 @@ def risk_coverage(
         save(figure, path)
 
 
+class Bar(NamedTuple):
+    """An accuracy, its standard deviation over the seeds, and the accuracy that was promised."""
+
+    mean: float
+    std: float | None
+    promised: float | None
+
+
 def populations(
-    examples: Mapping[str, Images], accuracies: Mapping[str, Mapping[str, "Bar"]], title: str, path: Path
+    examples: Mapping[str, Images], accuracies: Mapping[str, Mapping[str, Bar]], title: str, path: Path
 ) -> None:
     """Draw the accuracy of each variant on several populations of images, with an example of each above its bars.
 
@@ -237,14 +245,6 @@ def populations(
         figure.suptitle(title)
         figure.supxlabel("accuracy", fontsize=10)
         save(figure, path)
-
-
-class Bar(NamedTuple):
-    """An accuracy, its standard deviation over the seeds, and the accuracy that was promised."""
-
-    mean: float
-    std: float | None
-    promised: float | None
 
 
 def accuracy_and_loss(curves: Mapping[str, "pd.DataFrame"], title: str, path: Path, split: str = "") -> None:

@@ -1,6 +1,8 @@
 """Selective classification: a classifier that answers only where it is confident enough."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,12 @@ def promises(chosen_on: tuple[Floats, Integers], tested_on: tuple[Floats, Intege
         )
         rows.append(Promise(accuracy, ensemble, seeds))
     return rows
+
+
+def strictest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the ensemble does for the promise `PROMISE`, from the section `selective` of a metrics file."""
+    found: dict[str, Any] = next(row["ensemble"] for row in content["promises"] if row["accuracy"] == PROMISE)
+    return found
 
 
 def _sides(probabilities: Floats, labels: Integers) -> list[tuple[NDArray[np.float64], Bools]]:

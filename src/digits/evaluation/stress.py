@@ -33,7 +33,7 @@ class Population:
 
 
 def faults(images: Images, labels: Labels) -> Iterator[Population]:
-    """Return the images with one fault after another; the same images give the same faults.
+    """Yield the images with one fault after another; the same images give the same faults.
 
     Args:
         images: (n, 28, 28).

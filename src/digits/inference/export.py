@@ -14,6 +14,7 @@ from digits.core import params, paths
 from digits.core.artifacts import atomic_write, read_arrays
 from digits.core.errors import UserError
 from digits.core.images import SIDE
+from digits.inference import trained
 from digits.modeling import networks
 from digits.modeling.backend import hold_back_stderr, keras
 
@@ -68,10 +69,7 @@ def export(root: Path, variant: str, seed: int | None = None) -> Iterator[Export
         UserError: there is no such variant or seed, the variant has not been trained, or a file would not answer as
             Keras does. That file is not written.
     """
-    params.load(root / paths.PARAMS).model(variant)
-    files = paths.VariantFiles(variant)
-    if not (root / files.weights).exists():
-        raise UserError(f"'{variant}' has no trained model in {files.models}: type `make repro`")
+    files = trained.files_of(root, params.load(root / paths.PARAMS), variant)
     weights = read_arrays(root / files.weights)
     images = read_arrays(root / paths.TEST)["images"]
     seeds = weights.pop("seeds").tolist()

@@ -7,7 +7,7 @@ from typing import Any
 from digits.core import params, paths
 from digits.core.artifacts import read_json
 from digits.core.errors import UserError
-from digits.evaluation.selective import PROMISE
+from digits.evaluation import selective
 from digits.inference import ensemble
 from digits.inference.ensemble import Ensemble
 
@@ -41,13 +41,23 @@ def load(root: Path, variant: str | None = None) -> Trained:
     parameters = params.load(root / paths.PARAMS)
     if variant is None:
         variant = _best(root, parameters)
-    parameters.model(variant)
-    files = paths.VariantFiles(variant)
-    if not ((root / files.weights).exists() and (root / files.metrics).exists()):
-        raise UserError(f"'{variant}' has no trained model in {files.models}: type `make repro`")
+    files = files_of(root, parameters, variant)
     metrics = read_json(root / files.metrics)
     found = ensemble.load(variant, root / files.model, root / files.weights)
-    return Trained(found, _threshold(metrics), metrics)
+    return Trained(found, selective.strictest(metrics["selective"])["threshold"], metrics)
+
+
+def files_of(root: Path, parameters: params.Params, variant: str) -> paths.VariantFiles:
+    """Return the files of a trained variant; raise UserError if there is no such variant, or it is not trained."""
+    parameters.model(variant)
+    files = paths.VariantFiles(variant)
+    if not _is_trained(root, files):
+        raise UserError(f"'{variant}' has no trained model in {files.models}: type `make repro`")
+    return files
+
+
+def _is_trained(root: Path, files: paths.VariantFiles) -> bool:
+    return (root / files.weights).exists() and (root / files.metrics).exists()
 
 
 def validation_accuracy(metrics: dict[str, Any]) -> float:
@@ -61,14 +71,8 @@ def _best(root: Path, parameters: params.Params) -> str:
     scores: dict[str, float] = {}
     for name in parameters.variants:
         files = paths.VariantFiles(name)
-        if (root / files.weights).exists() and (root / files.metrics).exists():
+        if _is_trained(root, files):
             scores[name] = validation_accuracy(read_json(root / files.metrics))
     if not scores:
         raise UserError("there is no trained model yet: type `make repro`")
     return max(scores, key=lambda name: scores[name])
-
-
-def _threshold(metrics: dict[str, Any]) -> float | None:
-    promises = {promise["accuracy"]: promise for promise in metrics["selective"]["promises"]}
-    threshold: float | None = promises[PROMISE]["ensemble"]["threshold"]
-    return threshold

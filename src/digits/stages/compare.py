@@ -11,8 +11,8 @@ from digits import plots
 from digits.core import config, params, paths
 from digits.core.artifacts import read_json, write_csv, write_json
 from digits.core.formatting import percent
+from digits.evaluation import selective
 from digits.evaluation.curves import SPLITS, learning_curves, over_seeds
-from digits.evaluation.selective import PROMISE
 from digits.replication import published
 from digits.replication.protocols import describe
 
@@ -28,7 +28,8 @@ def run() -> None:
     parameters = params.load(paths.PARAMS)
     variants = [paths.VariantFiles(name) for name in parameters.variants]
     curves = {variant.name: _read_curves(variant) for variant in variants}
-    write_json(paths.SUMMARY, {variant.name: _summary(read_json(variant.metrics)) for variant in variants})
+    metrics = {variant.name: read_json(variant.metrics) for variant in variants}
+    write_json(paths.SUMMARY, {name: _summary(each) for name, each in metrics.items()})
     write_json(paths.PUBLISHED_METRICS, _compare_with_reports(parameters, curves))
 
     means = {name: {split: over_seeds(curve) for split, curve in splits.items()} for name, splits in curves.items()}
@@ -46,20 +47,19 @@ def run() -> None:
             f"{name}: accuracy and loss against epochs of training{spread}",
             paths.COMPARE_PLOTS / f"{name}.png",
         )
-    metrics = {variant.name: read_json(variant.metrics) for variant in variants}
     tables = {variant.name: pd.read_csv(variant.risk_coverage) for variant in variants}
     plots.risk_coverage(
         {name: (table["coverage"].to_numpy(), table["risk"].to_numpy()) for name, table in tables.items()},
         {name: mark for name, each in metrics.items() if (mark := _mark(each))},
         "Fewer answers, fewer mistakes: the ensembles on the test images;\n"
-        f"dots: at the threshold that promises {percent(PROMISE, 1)} right answers",
+        f"dots: at the threshold that promises {percent(selective.PROMISE, 1)} right answers",
         paths.COMPARE_PLOTS / "risk_coverage.png",
     )
 
 
 def _mark(metrics: dict[str, Any]) -> tuple[float, float] | None:
     """Return coverage and risk of the ensemble at its threshold; None if it never answers."""
-    answers = next(each["ensemble"] for each in metrics["selective"]["promises"] if each["accuracy"] == PROMISE)
+    answers = selective.strictest(metrics["selective"])
     return None if answers["accuracy"] is None else (answers["coverage"], 1 - answers["accuracy"])
 
 
