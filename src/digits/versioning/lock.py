@@ -16,6 +16,7 @@ from digits.versioning.revisions import Revision
 
 ABSENT = ("deleted", "not in cache")  # states that DVC reports
 Changes = list[str | dict[str, dict[str, Any]]]  # of a stage: "changed command", or states by kind and path
+States = dict[tuple[type, str, str], dict[str, Any]]  # by kind, path and recorded hash: many stages read the same files
 
 
 def mismatches(root: Path, commit: str | None = None, results: Iterable[Path] = ()) -> list[str]:
@@ -35,7 +36,8 @@ def mismatches(root: Path, commit: str | None = None, results: Iterable[Path] = 
     with open_repository(root) as repo, repo.switch(commit) if commit else nullcontext():
         stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
         # DVC's own status needs a lock, which it cannot write into a commit.
-        found = {stage.addressing: _changes(stage) for stage in stages} if commit else repo.status()
+        states: States = {}
+        found = {stage.addressing: _changes(stage, states) for stage in stages} if commit else repo.status()
         written = _written(stages)
         lines = [line for stage in stages for line in _lines(stage, found.get(stage.addressing, []), written)]
         outputs = {out.def_path for stage in stages for out in stage.outs}
@@ -68,18 +70,31 @@ def check(root: Path) -> None:
         )
 
 
-def _changes(stage: PipelineStage) -> Changes:
+def _changes(stage: PipelineStage, known: States) -> Changes:
     """Return what `Repo.status` returns for a stage of a commit, without a connection to a server that it names."""
     changes: Changes = []
     for kind, files in (("changed deps", stage.deps), ("changed outs", stage.outs)):
         states: dict[str, Any] = {}
         for file in files:
-            states.update(file.status() if file.fs.protocol == "local" else {file.def_path: "not in this repository"})
+            states.update(_status(file, known))
         if states:
             changes.append({kind: states})
     if stage.changed_stage():
         changes.append("changed command")
     return changes
+
+
+def _status(file: Output, known: States) -> dict[str, Any]:
+    """Return the state of a dependency or an output by path; empty if it is as dvc.lock records it."""
+    if file.fs.protocol != "local":
+        return {file.def_path: "not in this repository"}
+    if isinstance(file, ParamsDependency):  # its state depends on the keys that the stage reads
+        status: dict[str, Any] = file.status()
+        return status
+    key = type(file), file.def_path, str(file.hash_info)
+    if key not in known:
+        known[key] = file.status()
+    return known[key]
 
 
 def _written(stages: Iterable[PipelineStage]) -> dict[str, str]:
