@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, sync_playwright
 from playwright.sync_api import Page as Tab
-from support import IMAGES, call
+from support import IMAGES, call, wait_until
 
 from digits.core.artifacts import read_arrays
 from digits.data.form import to_mnist_form
@@ -77,6 +77,11 @@ def opened(browser: Browser, clone: Path, printed: str) -> Iterator[Open]:
         context.close()
     assert reports == []
     assert {each for each in requests if not each.startswith(("blob:", "data:"))} == {url}
+
+
+def wait_for(tab: Tab, condition: str) -> None:
+    """Wait for a condition in JavaScript. `wait_for_function` repeats it by `eval`, which the page's policy forbids."""
+    wait_until(lambda: tab.evaluate(condition), condition, 30)
 
 
 def canvas(tab: Tab, name: str) -> IMAGES:
@@ -187,7 +192,7 @@ def test_a_stroke_of_the_mouse_is_answered_while_it_is_drawn(opened: Open, clone
     tab.mouse.move(*point(tab, *SEVEN[0]))
     tab.mouse.down()
     tab.mouse.move(*point(tab, *SEVEN[1]), steps=5)
-    tab.wait_for_function("byId('answer').textContent !== '–'")
+    wait_for(tab, "byId('answer').textContent !== '–'")
     half = shares(tab)
     tab.mouse.move(*point(tab, *SEVEN[2]), steps=5)
     tab.mouse.up()
@@ -209,7 +214,7 @@ def test_a_finger_draws_and_does_not_scroll(opened: Open) -> None:
         x, y = point(tab, *corner)
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    tab.wait_for_function("stroke === null && items.length === 1")
+    wait_for(tab, "stroke === null && items.length === 1")
     assert (seen(tab) == to_mnist_form(ink(tab))).all()
     assert seen(tab).any()
     assert tab.evaluate("scrollY") == 0
@@ -295,7 +300,7 @@ def give_by_drop(tab: Tab, content: bytes) -> None:
 def test_a_picture_is_read(opened: Open, picture: IMAGES, give: Callable[[Tab, bytes], None], dark_paper: bool) -> None:
     tab = opened()
     give(tab, png(255 - picture if dark_paper else picture))
-    tab.wait_for_function("items.length === 1")
+    wait_for(tab, "items.length === 1")
     image = seen(tab)
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
     assert (len(rows), len(columns)) == (20, 3)
