@@ -142,7 +142,7 @@ package = cmp -s pyproject.toml $(VENV)/pyproject.toml || { \
 
 # DVC needs Git. An archive has none, which must be said before gigabytes are installed.
 repository:
-	@test -e .git || { echo "This folder is no Git repository, as if it came from an archive: get it with git clone," \
+	@test -e .git || { echo "This folder is not a Git repository; perhaps it was unpacked from an archive. Get it with git clone," \
 		"or type git init && git add . && git commit -m Start"; exit 1; }
 
 environment: $(BIN)/pip

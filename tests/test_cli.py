@@ -99,7 +99,9 @@ def test_without_git_the_message_says_what_to_do(root: Path, command: str) -> No
         (root / path).parent.mkdir(exist_ok=True)
         (root / path).write_text((ROOT / path).read_text("utf-8"), "utf-8")
     message = call(root, command, fails=True)
-    assert message.startswith("digits: this folder is no Git repository, as if it came from an archive: get it with ")
+    assert message.startswith(
+        "digits: this folder is not a Git repository; perhaps it was unpacked from an archive. Get it with "
+    )
     assert message.count("\n") == 1
 
 
@@ -108,7 +110,8 @@ def test_a_mistake_is_one_line_and_status_1(root: Path) -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (
-        "digits: params.yaml: cannot be read (No such file or directory): run digits in the folder that holds it\n"
+        "digits: params.yaml: cannot be read (No such file or directory): type `git checkout params.yaml` to get the "
+        "committed one\n"
     )
 
 
@@ -303,7 +306,7 @@ def test_experiments_are_run_and_their_results_written(root: Path, monkeypatch: 
         (root / path).parent.mkdir(exist_ok=True)
         (root / path).write_text((ROOT / path).read_text("utf-8"), "utf-8")
     monkeypatch.chdir(root)
-    monkeypatch.setattr(experiments, "run", lambda root, wanted: f"commit of {len(wanted.experiments)}")
+    monkeypatch.setattr(experiments, "run", lambda root, wanted, source: f"commit of {len(wanted.experiments)}")
     monkeypatch.setattr(
         experiments,
         "results",

@@ -116,7 +116,8 @@ def test_another_encoding_is_refused(path: Path, parse: config.Parser) -> None:
 
 
 def test_a_missing_file_is_refused(path: Path, parse: config.Parser) -> None:
-    assert refused(path, parse) == "cannot be read (No such file or directory): run digits in the folder that holds it"
+    advice = f"type `git checkout {path}` to get the committed one"
+    assert refused(path, parse) == f"cannot be read (No such file or directory): {advice}"
 
 
 def test_deep_nesting_is_refused_by_the_parser_of_dvc(path: Path) -> None:

@@ -349,7 +349,7 @@ def test_numbers_are_parsed_as_dvc_parses_them(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run digits in the folder that holds it"):
+    with pytest.raises(UserError, match=r"type `git checkout .*params.yaml` to get the committed one"):
         params.load(tmp_path / "params.yaml")
 
 

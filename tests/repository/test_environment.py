@@ -152,6 +152,8 @@ def test_without_git_nothing_is_installed(tmp_path: Path) -> None:
     command = ["make", "--no-print-directory", "repro"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode != 0
-    assert result.stdout.startswith("This folder is no Git repository, as if it came from an archive: get it with ")
+    assert result.stdout.startswith(
+        "This folder is not a Git repository; perhaps it was unpacked from an archive. Get it with "
+    )
     assert result.stdout.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

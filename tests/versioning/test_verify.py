@@ -337,7 +337,7 @@ def test_after_repro_a_folder_that_is_no_git_checkout_is_one_line_and_no_failure
     shutil.rmtree(plain / ".git")
     output = verify(plain, "--after-repro")
     assert output.startswith("The results were not compared with committed ones: ")
-    assert "this folder is no Git repository" in output
+    assert "this folder is not a Git repository" in output
     assert output.count("\n") == 1
 
 

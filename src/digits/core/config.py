@@ -61,7 +61,8 @@ def read(path: Path, kind: type[Kind], parse: Parser = parse_fast) -> Kind:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}): run digits in the folder that holds it") from None
+        advice = f"type `git checkout {path}` to get the committed one"
+        raise UserError(f"{path}: cannot be read ({error.strerror}): {advice}") from None
     if len(content) > MAX_BYTES:
         raise UserError(f"{path}: is longer than the {MAX_BYTES:,} bytes allowed")
     try:

@@ -106,6 +106,8 @@ def describe(folder: Path, names: Sequence[str]) -> dict[str, FileSpec]:
                 content = plain.read()
         except (SourceError, OSError, EOFError, zlib.error) as error:
             raise UserError(f"{folder}/{name}: {error}") from None
+        if not content:
+            raise UserError(f"{folder}/{name}: is empty")
         specs[name] = FileSpec(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     return specs
 

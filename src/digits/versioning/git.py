@@ -7,7 +7,7 @@ from digits.core.errors import UserError
 
 NO_REPOSITORY = "not a git repository"  # in messages of Git and DVC
 WITHOUT_GIT = (
-    "this folder is no Git repository, as if it came from an archive: get it with `git clone`, "
+    "this folder is not a Git repository; perhaps it was unpacked from an archive. Get it with `git clone`, "
     "or type `git init && git add . && git commit -m Start`"
 )
 
