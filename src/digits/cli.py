@@ -275,7 +275,7 @@ def _experiments(_: Location) -> None:
 
     wanted = experiments.load(paths.EXPERIMENTS)
     source = config.read(paths.PUBLISHED, Published)
-    commit = experiments.run(ROOT, wanted)
+    commit = experiments.run(ROOT, wanted, source)
     experiments.write(paths.EXPERIMENT_METRICS, experiments.results(ROOT, wanted, source, commit))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support import ROOT
+from support import ROOT, committed, edit
 
 from digits.core import config, params
 from digits.core.errors import UserError
@@ -151,6 +151,7 @@ def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAILS", "")
+    (tmp_path / "params.yaml").write_text(committed("params.yaml"), "utf-8")
     monkeypatch.setattr(experiments, "git", lambda root, *words: "c0ffee\n")
     monkeypatch.setattr(experiments, "_finished", lambda root, commit: {"narrow": commit})
     return tmp_path / "dvc.log"
@@ -167,11 +168,18 @@ WIDE = Experiments.model_validate(
 
 
 def test_only_what_was_not_run_on_this_commit_is_queued_and_run(dvc: Path, tmp_path: Path) -> None:
-    assert experiments.run(tmp_path, WIDE) == "c0ffee"
+    assert experiments.run(tmp_path, WIDE, PUBLISHED) == "c0ffee"
     assert dvc.read_text("utf-8").splitlines() == [
         "exp run --queue --name wide -S variants=[mlp64] -S models.mlp64.units=[256]",
         "exp run --run-all",
     ]
+
+
+def test_other_data_than_the_reports_used_is_refused_before_a_run(dvc: Path, tmp_path: Path) -> None:
+    edit(tmp_path / "params.yaml", **{"download__files__t10k-labels-idx1-ubyte__sha256": "0" * 64})
+    with pytest.raises(UserError, match=r"^the reports' numbers do not apply to the files in download\.files"):
+        experiments.run(tmp_path, WIDE, PUBLISHED)
+    assert not dvc.exists()
 
 
 def test_an_experiment_that_was_not_run_is_an_error_that_says_what_to_type(dvc: Path, tmp_path: Path) -> None:
@@ -197,7 +205,7 @@ def test_the_results_have_each_number_of_the_variant_with_each_seed_of_the_exper
 def test_a_failing_run_is_an_error_of_one_line(dvc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAILS", "exp run --run-all")
     with pytest.raises(UserError, match=r"^`dvc exp run --run-all` exited with status 3: see its message above$"):
-        experiments.run(tmp_path, WIDE)
+        experiments.run(tmp_path, WIDE, PUBLISHED)
 
 
 def test_an_interrupted_run_stops_the_workers(dvc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,5 +218,5 @@ def test_an_interrupted_run_stops_the_workers(dvc: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(experiments, "_dvc", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        experiments.run(tmp_path, WIDE)
+        experiments.run(tmp_path, WIDE, PUBLISHED)
     assert dvc.read_text("utf-8").splitlines()[-1] == "queue stop --kill"

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from digits.core import paths
+from digits.core import params, paths
 from digits.core.artifacts import write_json
 from digits.core.config import Section, read
 from digits.core.errors import UserError
 from digits.evaluation.curves import learning_curves
 from digits.replication.published import (
+    NOT_APPLICABLE,
     Curves,
     Epoch,
     ExperimentNumber,
@@ -68,21 +69,24 @@ def load(path: Path) -> Experiments:
     return read(path, Experiments)
 
 
-def run(root: Path, experiments: Experiments) -> str:
+def run(root: Path, experiments: Experiments, published: Published) -> str:
     """Run each experiment in a copy of the repository, unless it has been run on this commit.
 
     Args:
         root: the folder of dvc.yaml.
         experiments: what to run.
+        published: the numbers to compare with.
 
     Returns:
         The commit.
 
     Raises:
-        UserError: DVC failed; it has printed why.
+        UserError: the data set is not that of the published numbers, or DVC failed; it has printed why.
         KeyboardInterrupt: the user pressed Ctrl-C. Finished experiments are kept; the next call runs the others.
     """
     head = git(root, "rev-parse", "HEAD").strip()
+    if not published.applies_to(params.load(root / paths.PARAMS).download.files.by_name()):
+        raise UserError(f"{NOT_APPLICABLE}: there is nothing to compare the experiments with")
     finished = _finished(root, head)
     for name, experiment in experiments.experiments.items():
         if name not in finished:

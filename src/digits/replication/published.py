@@ -16,6 +16,7 @@ from digits.core.errors import UserError
 from digits.core.params import FileSpec
 from digits.evaluation.statistics import mean_interval, prediction_interval, spread
 
+NOT_APPLICABLE = "the reports' numbers do not apply to the files in download.files, which are not MNIST's"
 Curves = Mapping[tuple[str, str], pd.DataFrame]  # by variant and split; see evaluation/curves.py
 ReadMetrics = Callable[
     [str], Any | None

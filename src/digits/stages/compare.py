@@ -17,7 +17,6 @@ from digits.replication import published
 from digits.replication.protocols import describe
 
 OTHER_PEOPLE = "scikit-learn"  # the population of digits by other people
-NOT_APPLICABLE = "the reports' numbers do not apply to the files in download.files, which are not MNIST's"
 
 
 def run() -> None:
@@ -104,7 +103,7 @@ def _compare_with_reports(parameters: params.Params, curves: dict[str, dict[str,
         by_split |= {(name, OTHER_PEOPLE): _last_epoch(curves[name]["test"], row) for name, row in stress.items()}
     else:
         experiments = {}
-        print(f"{NOT_APPLICABLE}: {paths.PUBLISHED_METRICS} has none of this run", file=sys.stderr)
+        print(f"{published.NOT_APPLICABLE}: {paths.PUBLISHED_METRICS} has none of this run", file=sys.stderr)
 
     def read(file: str) -> Any | None:
         # Files of variants that are no longer listed may still exist, from another run.
@@ -112,7 +111,7 @@ def _compare_with_reports(parameters: params.Params, curves: dict[str, dict[str,
         listed = [paths.DATASET_METRICS, *(paths.VariantFiles(name).metrics for name in parameters.variants)]
         return read_json(path) if applies and path in listed else None
 
-    return ({} if applies else {"not_applicable": NOT_APPLICABLE}) | {
+    return ({} if applies else {"not_applicable": published.NOT_APPLICABLE}) | {
         "protocols": {
             "published": {name: report.protocol for name, report in source.reports.items()},
             "measured": {name: describe(parameters, name) for name in parameters.variants},
