@@ -9,8 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ruamel.yaml import YAML
 
+from digits.core import seeds_wrong
 from digits.core.config import parse_fast, parse_like_dvc
 from digits.core.paths import VariantFiles
 from digits.evaluation.comparison import Mistake
@@ -18,7 +20,7 @@ from digits.evaluation.statistics import spread
 
 
 def set_errors(folder: Path, variant: str, seeds: Sequence[Collection[int]]) -> None:
-    """Replace the errors of a variant in `errors.csv`, in its metrics and in `dvc.lock`, which therefore agree.
+    """Replace the errors of a variant in its tables, in its metrics and in `dvc.lock`, which therefore agree.
 
     Args:
         folder: the repository.
@@ -38,6 +40,7 @@ def set_errors(folder: Path, variant: str, seeds: Sequence[Collection[int]]) -> 
     path = folder / files.metrics
     metrics = json.loads(path.read_text("utf-8"))
     images = json.loads((folder / "metrics/dataset.json").read_text("utf-8"))["test"]["images"]
+    seeds_wrong.write(folder / files.test_errors, np.array([counts[index] for index in range(images)]))
     errors = [len(set(wrong)) for wrong in seeds]
     metrics["seeds"] = list(range(len(seeds)))
     metrics["test"]["errors"] = asdict(spread(errors))

@@ -13,7 +13,8 @@ import pytest
 from support import call, edit, run
 from variant_results import record, set_errors
 
-from digits.core.config import parse_like_dvc
+from digits.core.config import parse_fast, parse_like_dvc
+from digits.core.paths import VariantFiles
 from digits.review import report
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("review")]
@@ -280,7 +281,11 @@ UNREADABLE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
         "plots/variants/mlp64/errors.csv",
         lambda _: b"index,label,predicted,probability_predicted,probability_label\n8,5,6,0.9,0.002\n",
     ),
-    "that contradict each other": ("plots/variants/mlp64/errors.csv", without_a_row),
+    "that contradict the metrics": ("plots/variants/mlp64/test_errors.csv", without_a_row),
+    "that contradict the worst mistakes": (
+        "plots/variants/mlp64/errors.csv",
+        lambda errors: errors + b"399,9,1,0,0.6,0.3\n",
+    ),
     "that are empty": ("plots/variants/mlp64/errors.csv", lambda _: b""),
     "that are no UTF-8": ("plots/variants/mlp64/errors.csv", lambda _: b"\xff\xfe"),
     "of an older version, as metrics": ("metrics/variants/mlp64.json", lambda _: b'{"test": {"errors": 367}}'),
@@ -301,6 +306,38 @@ def test_results_that_cannot_be_read_are_noted_and_not_judged(few: Path, what: s
     ) in output
     assert "\n  mlp64: " not in output
     assert "\n  cnn: same results; " in output
+
+
+def test_results_of_a_version_that_listed_every_mistake_in_one_file_are_judged(few: Path) -> None:
+    output = "      - plots/variants/${item.variant}/test_errors.csv:\n          cache: false\n"
+    pipeline = (few / "dvc.yaml").read_text("utf-8")
+    assert output in pipeline
+    (few / "dvc.yaml").write_text(pipeline.replace(output, ""), "utf-8")
+    lock = parse_fast((few / "dvc.lock").read_text("utf-8"))
+    for stage in lock["stages"].values():
+        stage["outs"] = [out for out in stage["outs"] if not out["path"].endswith("/test_errors.csv")]
+    (few / "dvc.lock").write_text(json.dumps(lock), "utf-8")
+    for variant in ("mlp64", "cnn"):
+        (few / VariantFiles(variant).test_errors).unlink()
+    record(few)
+    commit(few)
+    run(few, "git", "checkout", "-q", "main")
+    set_errors(few, "mlp64", MANY)
+    output = review(few, "few", "--fail-if-worse", fails=True)
+    assert "\n  mlp64: worse; " in output
+    assert "\n  cnn: same results; " in output
+
+
+def test_an_image_that_is_not_among_the_listed_mistakes_is_shown_with_its_number_of_seeds(few: Path) -> None:
+    set_errors(few, "mlp64", [images | {20, 21} for images in FEW])
+    path = few / "plots/variants/mlp64/errors.csv"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("21,")), "utf-8")
+    record(few)
+    review(few, "few")
+    listed, other = captions(written(few)[0])
+    assert (listed[0], listed[2]) == ("image 20, a 0", "workspace: 5 of 5 wrong: 1 60.00 %, 0 30.00 %")
+    assert other == ["image 21", "few: 0 of 5 wrong", "workspace: 5 of 5 wrong"]
 
 
 def test_missing_results_are_noted_with_the_side_that_lacks_them(few: Path) -> None:

@@ -102,6 +102,14 @@ class VariantFiles:
         return self.plots / "errors.csv"
 
     @property
+    def test_errors(self) -> Path:
+        return self.plots / "test_errors.csv"
+
+    @property
+    def all_errors(self) -> Path:
+        return Path("data/errors") / f"{self.name}.csv"
+
+    @property
     def errors_figure(self) -> Path:
         return self.plots / "errors.png"
 

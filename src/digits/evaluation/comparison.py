@@ -29,7 +29,7 @@ Integers = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Mistake:
-    """A row of `errors.csv`: a test image that at least one seed misclassifies.
+    """A row of `errors.csv`, which lists the worst of the test images that any seed misclassifies.
 
     Attributes:
         index: In the test set.

@@ -146,8 +146,14 @@ class Review:
         return sorted(self.verdicts[variant].less_wrong, key=lambda change: self._rank(variant, change))
 
     def _rank(self, variant: str, change: ImageChange) -> tuple[float, float]:
-        mistake = self.mistakes[variant][change.head > change.base][change.index]
-        return -abs(change.head - change.base), mistake.probability_label - mistake.probability_answer
+        mistake = self.mistakes[variant][change.head > change.base].get(change.index)
+        confidence = mistake.probability_answer - mistake.probability_label if mistake else -1
+        return -abs(change.head - change.base), -confidence
+
+    def label(self, variant: str, index: int) -> int | None:
+        """Return the label of a test image, or None if it is among the listed mistakes of neither side."""
+        found = [mistakes[index] for mistakes in self.mistakes[variant] if index in mistakes]
+        return found[0].label if found else None
 
     def probability(self, variant: str, side: int, index: int, digit: int) -> float | None:
         """Return a variant's mean probability of a digit over the seeds, or None if the cache does not have it.

@@ -7,13 +7,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from digits import plots
-from digits.core import config, params, paths
+from digits.core import config, params, paths, seeds_wrong
 from digits.core.artifacts import read_arrays, write_csv, write_json
 from digits.core.images import CLASSES
 from digits.evaluation import error_analysis
 from digits.evaluation.disputed import DisputedLabels, disputed_errors
 
 PLACES = 3  # decimal places of a probability in errors.csv, which Git holds
+LISTED = 1000  # rows of errors.csv at most, for the same reason
 
 
 def run(variant: str) -> None:
@@ -26,35 +27,41 @@ def run(variant: str) -> None:
     squared_distances = read_arrays(paths.NEIGHBORS)["squared_distances"]
     probabilities = read_arrays(files.predictions)["probabilities"]
     predicted = probabilities.argmax(axis=2)
-    seeds, seeds_wrong = len(predicted), (predicted != labels).sum(axis=0)
+    seeds, wrong = len(predicted), (predicted != labels).sum(axis=0)
     answers = most_frequent_mistakes(predicted, labels)
     means = probabilities.mean(axis=0, dtype=np.float64)
 
     disputed = config.read(paths.DISPUTED, DisputedLabels).of(labels)
 
-    index = np.flatnonzero(seeds_wrong)
+    index = np.flatnonzero(wrong)
     mistakes = pd.DataFrame(
         {
             "index": index,
             "label": labels[index],
-            "seeds_wrong": seeds_wrong[index],
+            "seeds_wrong": wrong[index],
             "answer": answers[index],
             "probability_answer": means[index, answers[index]].round(PLACES),
             "probability_label": means[index, labels[index]].round(PLACES),
             "disputed": np.isin(index, [image.index for image in disputed]).astype(int),
         }
     )
-    write_csv(files.errors, mistakes)
     # A stable sort keeps equal mistakes in the order of the test set.
-    worst = mistakes.sort_values(["seeds_wrong", "probability_answer"], ascending=False, kind="stable").head(
-        parameters.analyze.images
-    )
-    every = int((seeds_wrong == seeds).sum())
+    ranked = mistakes.sort_values(["seeds_wrong", "probability_answer"], ascending=False, kind="stable")
+    seeds_wrong.write(files.test_errors, wrong)
+    write_csv(files.errors, ranked.head(LISTED).sort_index())
+    write_csv(files.all_errors, mistakes)
+    if len(mistakes) > LISTED:
+        print(
+            f"{variant}: {files.errors} has the {LISTED:,} worst of {len(mistakes):,} misclassified images; "
+            f"{files.all_errors}, which is in the DVC cache, has all"
+        )
+    worst = ranked.head(parameters.analyze.images)
+    every = int((wrong == seeds).sum())
     title = _title(variant, len(worst), len(index), every, seeds)
     if worst["disputed"].any():
         title += ";\n* people dispute the label"
     plots.mistakes(images[worst["index"]], worst, seeds, title, files.errors_figure)
-    rates = seeds_wrong / seeds
+    rates = wrong / seeds
     write_json(
         files.error_metrics,
         {

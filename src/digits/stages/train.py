@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
-from digits.core import params, paths
-from digits.core.artifacts import read_arrays, round_floats, write_arrays, write_csv, write_text
+from digits.core import params, paths, seeds_wrong
+from digits.core.artifacts import read_arrays, round_floats, write_arrays, write_text
 from digits.core.chance import is_chance
 from digits.core.errors import UserError
 from digits.core.formatting import percent
@@ -68,7 +67,7 @@ def run(variant: str) -> None:
             if progress.disable:
                 print(f"{variant} epoch {result.epoch}/{section.epochs}: {message}", flush=True)
 
-    write_csv(files.validation_errors, _validation_errors(last))
+    seeds_wrong.write(files.validation_errors, _validation_errors(last))
     model = training.restore(settings, last[0], len(train["labels"]))
     write_text(files.summary, networks.summary(model))
     networks.save(model, files.model)
@@ -121,11 +120,10 @@ class _Checkpoints:
             self.weights[path][self._seeds[result.seed], self._epochs[result.epoch]] = values
 
 
-def _validation_errors(results: Sequence[training.EpochResult]) -> pd.DataFrame:
-    """Return a row for each validation image that a seed misclassifies; none if no images were held out."""
-    wrong = np.sum([result.val_wrong for result in results if result.val_wrong is not None], axis=0, dtype=np.int64)
-    index = np.flatnonzero(wrong)
-    return pd.DataFrame({"index": index, "seeds_wrong": np.atleast_1d(wrong)[index]})
+def _validation_errors(results: Sequence[training.EpochResult]) -> np.ndarray:
+    """Return how many seeds misclassify each validation image, (n,), where n is 0 if no images were held out."""
+    wrong = [result.val_wrong for result in results if result.val_wrong is not None]
+    return np.asarray(np.sum(wrong, axis=0, dtype=np.int64)) if wrong else np.zeros(0, np.int64)
 
 
 def _message(results: Sequence[training.EpochResult]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from digits.core import paths
+from digits.core import paths, seeds_wrong
 from digits.core.config import parse_fast
 from digits.core.errors import UserError
 from digits.evaluation import comparison, curves
@@ -114,6 +114,5 @@ def _validation_result(revision: Revision, variant: str, dataset: Mapping[str, A
     if accuracies.isna().all():
         return None
     images = int(dataset["validation"]["images"])
-    wrong = curves.read_table(revision.text(files.validation_errors) or "")
-    counts = dict(zip(wrong["index"].tolist(), wrong["seeds_wrong"].tolist(), strict=True))
+    counts = seeds_wrong.read(revision.text(files.validation_errors) or "")
     return comparison.result([round((1 - accuracy) * images) for accuracy in accuracies], counts, images)

@@ -12,6 +12,7 @@ from dvc.stage import PipelineStage
 from digits.core import paths
 from digits.core.errors import UserError
 from digits.versioning.repository import open_repository
+from digits.versioning.results import result_files
 from digits.versioning.revisions import Revision
 
 ABSENT = ("deleted", "not in cache")  # states that DVC reports
@@ -51,9 +52,8 @@ def stale(side: Revision, variants: Iterable[str]) -> list[str]:
         side: the revision.
         variants: the variants whose results are to be judged.
     """
-    files = [paths.VariantFiles(variant) for variant in variants]
-    judged = [paths.SUMMARY, *(path for variant in files for path in (variant.metrics, variant.errors))]
     try:
+        judged = [paths.SUMMARY, *(path for variant in variants for path in result_files(side, variant))]
         return mismatches(side.root, side.commit, judged)
     except (UserError, OSError) as error:  # a link that leads nowhere
         return [f"all stages: {error}"]

@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
-from digits.core import paths
+from digits.core import paths, seeds_wrong
 from digits.evaluation import comparison
 from digits.evaluation.comparison import Mistake, Result
 from digits.versioning.revisions import Revision
@@ -11,10 +12,23 @@ from digits.versioning.revisions import Revision
 
 @dataclass(frozen=True)
 class VariantResults:
-    """The errors of a variant on the test images, and the images that any seed misclassifies, by index."""
+    """The errors of a variant on the test images, and the answers to the worst of those that any seed misclassifies.
+
+    Attributes:
+        result: The errors.
+        mistakes: The answers, by the index of the image.
+    """
 
     result: Result
     mistakes: dict[int, Mistake]
+
+
+def result_files(side: Revision, variant: str) -> list[Path]:
+    """Return the files that `read_results` reads."""
+    variant_files = paths.VariantFiles(variant)
+    read = [variant_files.metrics, variant_files.errors]
+    # Earlier versions of this project wrote no test_errors.csv: their errors.csv has every misclassified image.
+    return read if side.read(variant_files.test_errors) is None else [*read, variant_files.test_errors]
 
 
 def read_results(side: Revision, variant: str, images: int) -> VariantResults | None:
@@ -26,18 +40,20 @@ def read_results(side: Revision, variant: str, images: int) -> VariantResults | 
         images: the number of test images.
 
     Returns:
-        The results, or None if a file is missing, was written by another version of this project, or contradicts the
-        other one.
+        The results, or None if a file is missing, was written by another version of this project, or contradicts
+        another one.
     """
-    files = paths.VariantFiles(variant)
     try:
-        metrics, mistakes = side.text(files.metrics), side.text(files.errors)
-        if metrics is None or mistakes is None:
+        metrics, errors, *counts = (side.text(path) for path in result_files(side, variant))
+        if metrics is None or errors is None:
             return None
-        rows = comparison.read_mistakes(mistakes)
-        errors = [int(value) for value in json.loads(metrics)["test"]["errors"]["values"]]
-        counts = {index: mistake.seeds_wrong for index, mistake in rows.items()}
-        return VariantResults(comparison.result(errors, counts, images), rows)
+        mistakes = comparison.read_mistakes(errors)
+        listed = {index: mistake.seeds_wrong for index, mistake in mistakes.items()}
+        wrong = seeds_wrong.read(counts[0] or "") if counts else listed
+        if not listed.items() <= wrong.items():
+            return None
+        by_seed = [int(value) for value in json.loads(metrics)["test"]["errors"]["values"]]
+        return VariantResults(comparison.result(by_seed, wrong, images), mistakes)
     except (KeyError, TypeError, ValueError):
         return None
 
