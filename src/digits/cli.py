@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         help="let the head lack a variant",
     )
     command.add_argument("--allow-new-data", action="store_true", help="let the test images differ")
+    command.add_argument("--allow-fewer-seeds", action="store_true", help="let the head have fewer seeds than the base")
     command.add_argument(
         "--allow-no-base", action="store_true", help="let the base lack results of its own that can be read"
     )
@@ -253,13 +254,20 @@ def _review(
     allow_removed: list[str],
     *,
     allow_new_data: bool,
+    allow_fewer_seeds: bool,
     allow_no_base: bool,
     fail_if_worse: bool,
     one_seed: bool,
 ) -> None:
     from digits.review import render, report
 
-    result = report.review(ROOT, base, head, report.Allowed(frozenset(allow_removed), allow_new_data, allow_no_base))
+    allowed = report.Allowed(
+        removed=frozenset(allow_removed),
+        new_data=allow_new_data,
+        fewer_seeds=allow_fewer_seeds,
+        no_base=allow_no_base,
+    )
+    result = report.review(ROOT, base, head, allowed)
     render.write(result, paths.REVIEW, paths.TEST)
     print(render.summary(result))
     folder = location.shown(paths.REVIEW)

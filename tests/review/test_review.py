@@ -204,13 +204,23 @@ def test_a_verdict_by_a_single_seed_is_labelled_and_fails_only_if_asked_to(few: 
         set_errors(few, "mlp64", FEW[:1])
         commit(few)
     set_errors(few, "mlp64", MANY if sides == "base" else MANY[:1])
-    label = "worse (one seed: by the images alone)"
-    assert f"mlp64: {label}; " in review(few, "few", "--fail-if-worse")
+    label, allowed = "worse (one seed: by the images alone)", ["--allow-fewer-seeds"] if sides == "head" else []
+    assert f"mlp64: {label}; " in review(few, "few", "--fail-if-worse", *allowed)
     page, text = written(few)
     assert cells(text, "mlp64")[0] == f"**{label}**"
     for content in (page, text):
         assert "A verdict by the images alone compares the trained networks: " in content
-    review(few, "few", "--fail-if-worse", "--one-seed", fails=True)
+    review(few, "few", "--fail-if-worse", "--one-seed", *allowed, fails=True)
+
+
+def test_fewer_seeds_than_in_the_base_fail_the_review_unless_they_are_allowed(few: Path) -> None:
+    set_errors(few, "mlp64", FEW[:2])
+    note = "'workspace' has fewer seeds than 'few' (mlp64: 2 instead of 5): the review may miss larger differences.\n"
+    assert f"note (blocks): {note}" in review(few, "few", "--fail-if-worse", fails=True)
+    assert f"note (does not block): {note}" in review(few, "few", "--fail-if-worse", "--allow-fewer-seeds")
+    commit(few)
+    set_errors(few, "mlp64", FEW)
+    assert "fewer seeds" not in review(few, "few", "--fail-if-worse")
 
 
 def test_variants_within_a_larger_margin_of_the_base_are_equal(few: Path) -> None:

@@ -17,7 +17,7 @@ from digits.core.artifacts import read_arrays
 from digits.core.config import parse_fast, parse_like_dvc
 from digits.core.errors import UserError
 from digits.evaluation import comparison
-from digits.evaluation.comparison import ImageChange, Mistake, Verdict
+from digits.evaluation.comparison import ImageChange, Mistake, Result, Verdict
 from digits.versioning import lock, revisions
 from digits.versioning.repository import LOCK, open_repository
 from digits.versioning.results import read_results, test_images
@@ -58,11 +58,13 @@ class Allowed:
     Attributes:
         removed: Variants that the head may lack.
         new_data: Whether the test images may differ.
+        fewer_seeds: Whether the head may have fewer seeds than the base.
         no_base: Whether the base may lack results that are its own and that this version of digits can read.
     """
 
     removed: frozenset[str] = frozenset()
     new_data: bool = False
+    fewer_seeds: bool = False
     no_base: bool = False
 
 
@@ -321,7 +323,7 @@ def _add_verdicts(result: Review, summaries: tuple[Content, Content], locks: tup
         result.notes.append(Note(text, blocks=not allowed.new_data))
         return
     result.test_md5 = md5
-    compared = {}
+    compared: dict[str, tuple[Result, Result]] = {}
     for name in summaries[1]:
         if name not in summaries[0]:
             continue
@@ -341,10 +343,23 @@ def _add_verdicts(result: Review, summaries: tuple[Content, Content], locks: tup
         file = paths.VariantFiles(name).predictions
         before, after = (_probabilities(result.head.root, locked.input_md5(file)) for locked in locks)
         result.probabilities[name] = before, after
+    _note_fewer_seeds(result, compared)
     settings = comparison_settings(result.base)
     writers = settings.writers(result.head.root, images) if compared else None
     result.verdicts.update(comparison.compare(compared, margin=settings.margin, writers=writers))
     result.by_writers = writers is not None
+
+
+def _note_fewer_seeds(result: Review, compared: Mapping[str, tuple[Result, Result]]) -> None:
+    """Note the variants with fewer seeds in the head, with which a difference must be larger to be found."""
+    seeds = {name: (len(base.errors), len(head.errors)) for name, (base, head) in compared.items()}
+    fewer = ", ".join(f"{name}: {head} instead of {base}" for name, (base, head) in seeds.items() if head < base)
+    if fewer:
+        text = (
+            f"'{result.head.name}' has fewer seeds than '{result.base.name}' ({fewer}): "
+            "the review may miss larger differences."
+        )
+        result.notes.append(Note(text, blocks=not result.allowed.fewer_seeds))
 
 
 def _probabilities(root: Path, md5: str | None) -> Probabilities | None:
