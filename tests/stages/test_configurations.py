@@ -6,6 +6,7 @@ end without an exception; this is a failure, too.
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from stages.training_process import TrainingProcess
-from support import IMAGES, committed, generated, is_clear
+from support import IMAGES, committed, generated, is_clear, run
 
 from digits.core import config, params, paths
 from digits.core.artifacts import read_arrays, read_json, write_arrays
@@ -143,6 +144,22 @@ def test_a_configuration_is_trained_and_evaluated_or_refused_in_one_line(
         else:
             assert read_json(files.metrics)["seeds"] == loaded.train.seeds
             event("evaluated")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory of a process")
+def test_a_network_that_memory_cannot_hold_is_refused_in_one_line(
+    folder: Path, digits: tuple[IMAGES, IMAGES], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    write(folder, digits, models={VARIANT: MODEL | {"units": [65_536, 65_536]}})  # 17 GB of weights
+    (folder / ".dvc").mkdir()  # marks the root of a repository
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)); "
+    train_ = f"from digits import cli; cli.main(['train', '{VARIANT}'])"
+    message = run(folder, sys.executable, "-c", limit + train_, fails=True)
+    assert message == (
+        "digits: train: not enough memory: end other programs, or set the environment variable DIGITS_CORES to 1, so "
+        "that one seed runs at a time, or set a smaller models.drawn.batch_size\n"
+    )
 
 
 def test_training_stops_at_the_first_loss_that_is_not_finite(
