@@ -31,14 +31,15 @@ VARIANT = "drawn"
 MODEL = CONTENT["models"]["mlp64"] | {"units": [4]}
 SEEDS = st.integers(0, 2**31 - 1)
 ABOVE_0 = st.floats(0, 1, exclude_min=True, exclude_max=True)  # and below 1
-EDGES = st.sampled_from([1, 2, 5, 14, 27, 28])
-SIZES = st.sampled_from([1, 1, 2, 3]) | EDGES  # most of the networks have to fit
-CONVOLUTIONS = st.fixed_dictionaries({"filters": st.integers(1, 4), "kernel": SIZES, "stride": SIZES, "pool": SIZES})
+# Most of the networks have to fit.
+KERNELS = st.sampled_from([1, 2, 2, 3, 3, 3, 5, 5, 14, 27, 28])
+STEPS = st.sampled_from([1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 5, 14, 27, 28])
+CONVOLUTIONS = st.fixed_dictionaries({"filters": st.integers(1, 4), "kernel": KERNELS, "stride": STEPS, "pool": STEPS})
 DISTORTIONS = st.fixed_dictionaries({"rotate": st.floats(0, 180), "zoom": st.floats(0, 0.5), "shear": st.floats(0, 1)})
 OPTIMIZERS = st.fixed_dictionaries(
     {
         "name": st.sampled_from(["sgd", "adam"]),
-        "learning_rate": st.floats(0, 100, exclude_min=True) | st.sampled_from([0.001, 0.1]),
+        "learning_rate": st.floats(0, 100, exclude_min=True) | st.sampled_from([0.001, 0.1, 100]),
         "decay": st.just(1.0) | ABOVE_0,
         "ema_momentum": st.none() | ABOVE_0,
     }
@@ -48,7 +49,7 @@ MODELS = st.fixed_dictionaries(
         "normalize": st.booleans(),
         "validation": st.booleans(),
         "convolutions": st.lists(CONVOLUTIONS, max_size=2),
-        "units": st.lists(st.integers(1, 8), max_size=4),
+        "units": st.lists(st.integers(1, 8) | st.just(64), max_size=4),
         "dropout": st.just(0.0) | st.floats(0, 1, exclude_max=True),
         "loss": st.sampled_from(["categorical_crossentropy", "sparse_categorical_crossentropy"]),
         "optimizer": OPTIMIZERS,
@@ -60,12 +61,12 @@ MODELS = st.fixed_dictionaries(
 TRAINING = st.fixed_dictionaries(
     {
         "epochs": st.just(1),
-        "checkpoints": st.sampled_from([None, None, [1], [], [1, 2], [1, 1]]),
+        "checkpoints": st.sampled_from([None] * 5 + [[1]] * 5 + [[], [1, 2], [1, 1]]),
         "seeds": st.lists(SEEDS, min_size=1, max_size=3),
         "threads": st.just(1),
     }
 )
-FRACTIONS = st.just(0.25) | ABOVE_0
+FRACTIONS = st.just(0.25) | st.floats(0.1, 0.9) | ABOVE_0
 
 
 @pytest.fixture(scope="module")
