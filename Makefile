@@ -55,7 +55,8 @@ mutants: development ## mutate the modules that check input, and list the mutant
 
 faults: development ## run the tests of faults and bad input with more moments and many more examples
 	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 \
-		tests/data/test_downloads.py tests/stages/test_bad_input.py tests/stages/test_faults.py
+		tests/data/test_downloads.py tests/stages/test_bad_input.py tests/stages/test_configurations.py \
+		tests/stages/test_faults.py
 
 test-bytes: development ## run the pipeline in two fresh clones, and compare every byte: 15 minutes
 	DIGITS_FULL=1 $(BIN)/pytest -n0 --capture=no tests/stages/test_same_bytes.py -k fresh

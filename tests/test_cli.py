@@ -167,6 +167,26 @@ def test_an_exception_without_an_interruption_is_raised_as_it_is(monkeypatch: py
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ways"),
+    [
+        (["compare"], "end other programs"),
+        (
+            ["evaluate", "cnn"],
+            "end other programs, or set the environment variable DIGITS_CORES to 1, so that one seed runs at a time",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, arguments: list[str], ways: str) -> None:
+    def run(**_: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(run=run))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == f"digits: {arguments[0]}: not enough memory: {ways}"
+
+
 @pytest.mark.parametrize("command", ["check-lock", "drift"])
 def test_check_lock_is_also_called_drift(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

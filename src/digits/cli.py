@@ -66,9 +66,23 @@ def main(arguments: list[str] | None = None) -> None:
         message = f"{error.filename or command}: {error.strerror or error}{ADVICE.get(error.errno or 0, '')}"
     except KeyboardInterrupt:
         message = "interrupted; `dvc repro` starts again with the stage that was running"
+    except Exception as error:
+        # The latter is TensorFlow's, which is not imported here.
+        if not isinstance(error, MemoryError) and type(error).__name__ != "ResourceExhaustedError":
+            raise
+        message = _out_of_memory(command, given)
     else:
         return
     sys.exit(f"digits: {location.message(message)}")
+
+
+def _out_of_memory(command: str, given: dict[str, Any]) -> str:
+    ways = ["end other programs"]
+    if command in {"train", "evaluate"}:
+        ways.append("set the environment variable DIGITS_CORES to 1, so that one seed runs at a time")
+    if command == "train":
+        ways.append(f"set a smaller models.{given['variant']}.batch_size")
+    return f"{command}: not enough memory: {', or '.join(ways)}"
 
 
 class _Version(argparse.Action):

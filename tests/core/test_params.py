@@ -83,6 +83,13 @@ def test_the_committed_parameters_are_valid() -> None:
             ),
         ),
         (
+            {"models__cnn__convolutions": [{"filters": 8, "kernel": 3}, {"filters": 8, "kernel": 1, "stride": 2}]},
+            (
+                "models.cnn.convolutions[1] has kernel 1 and stride 2, which TensorFlow may crash on: set stride 1, "
+                "or a kernel of at least 2"
+            ),
+        ),
+        (
             {"evaluate__writers": {"source": "x", "sha256": "abc"}},
             "evaluate.writers.sha256 is 'abc': it must be 64 hexadecimal digits in lower case",
         ),
@@ -251,7 +258,8 @@ def test_the_checkpoints_are_the_saved_epochs() -> None:
     [
         [{"kernel": 28}],
         [{"kernel": 27, "pool": 2}],
-        [{"kernel": 1, "stride": 27, "pool": 2}],
+        [{"kernel": 2, "stride": 26, "pool": 2}],
+        [{"kernel": 1, "pool": 28}],
         [{"kernel": 4, "stride": 2, "pool": 2}, {"kernel": 6}],
     ],
 )

@@ -210,6 +210,15 @@ class ModelSettings(Section):
                     "{side}x{side} pixels: kernel + stride * (pool - 1) must be at most {side}",
                     {"index": index, "side": side} | layer.model_dump(),
                 )
+            # With several threads, oneDNN's gradient writes outside its memory, which ends TensorFlow:
+            # https://github.com/uxlfoundation/oneDNN/issues/6035
+            if layer.kernel == 1 < layer.stride:
+                raise PydanticCustomError(
+                    "layer",
+                    "[{index}] has kernel 1 and stride {stride}, which TensorFlow may crash on: set stride 1, or a "
+                    "kernel of at least 2",
+                    {"index": index, "stride": layer.stride},
+                )
             side = after
         return convolutions
 
