@@ -409,6 +409,7 @@ def test_a_variant_that_the_head_lacks_fails_the_review_unless_it_is_named(few: 
     page, markdown = written(few)
     assert f'<p class="note"><b>does not block:</b> {markupsafe.escape(text)}</p>' in page
     assert f"> **does not block:** {text}\n" in markdown
+    assert "| variants | [mlp64, cnn] | [mlp64] |\n" in markdown
 
 
 def test_a_variant_that_the_base_lacks_does_not_fail_the_review(few: Path) -> None:

@@ -152,6 +152,8 @@ def plain(value: Any) -> str:
     """Return a parameter or a metric as text."""
     if value is None:
         return "–"
+    if isinstance(value, list):
+        return f"[{', '.join(map(plain, value))}]"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
