@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -58,6 +59,13 @@ def test_equal_arrays_are_written_as_the_same_bytes_and_read_back(tmp_path: Path
     read = artifacts.read_arrays(first)
     assert list(read) == list(arrays)
     np.testing.assert_array_equal(read["x/y"], arrays["x/y"])
+
+
+def test_the_bytes_of_arrays_are_the_same_with_every_version_of_python(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    artifacts.write_arrays(path, images=np.arange(6, dtype=np.uint8).reshape(2, 3), labels=np.zeros(2, np.int64))
+    expected = "92cac8842953d4bfb56842faaf0394dacf6b0386f520dd299f24efca9dafb4da"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == expected
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a zip file", b"PK\x03\x04 alone"])

@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and that have the same bytes for the same values."""
 
 import json
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,9 +77,17 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write named arrays to an uncompressed `.npz` file, whose bytes depend on the arrays alone."""
-    with atomic_write(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
+    """Write named arrays to an uncompressed `.npz` file, whose bytes depend on the arrays alone.
+
+    Those of `numpy.savez` depend on the version of Python, too: it asks for zip64 headers, which versions write
+    differently. Here a file has them only if it needs them.
+    """
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980
+            entry.file_size = array.nbytes
+            with archive.open(entry, "w") as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
