@@ -14,10 +14,10 @@ def test_the_table_of_experiments_can_be_read_when_every_variant_has_changed(tmp
     run(tmp_path, "git", "clone", "-q", "--depth", "1", ROOT.as_uri(), "clone")
     clone = tmp_path / "clone"
     summary = json.loads(committed("metrics/summary.json"))
-    changed = {name: {key: value * 0.9 for key, value in row.items()} for name, row in summary.items()}
+    changed = {variant: {key: value * 0.9 for key, value in row.items()} for variant, row in summary.items()}
     (clone / "metrics/summary.json").write_text(json.dumps(changed), "utf-8")
     edit(clone / "params.yaml", train__epochs=6, train__seeds=[0])
     header = run(clone, "dvc", "exp", "show", command[0], "--drop", command[1]).splitlines()[1]
-    named = 15 + len("└── 1234567 [quick-look]") - len("Experiment")  # of an experiment, which the clone lacks
-    assert header.split()[2:] == [*(f"{name}.accuracy" for name in summary), "train.epochs", "train.seeds"]
-    assert len(header.rstrip()) + named <= WIDTH
+    name = len("└── 1234567 [quick-look]") - len("Experiment")  # of an experiment, which the clone lacks
+    assert header.split()[2:] == [*(f"{variant}.accuracy" for variant in summary), "train.epochs", "train.seeds"]
+    assert len(header.rstrip()) + name <= WIDTH
