@@ -36,6 +36,7 @@ FOLDER = Path("sweeps")  # for tables and charts; Git ignores it
 CLONES = Path(".dvc/tmp/sweep")  # of local workers: on the file system of the cache, so that DVC can link files
 SLUG_LENGTH = 48  # characters
 CONNECT_TIMEOUT = "10s"
+SILENT = logging.CRITICAL + 1
 RUN_AGAIN = "type the same command again to run the rest"
 
 # Without a handler, Python would print the tracebacks that Tornado logs when connections end.
@@ -237,6 +238,7 @@ def _connect(sweep: Sweep, source: Source) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             memory_limit=None,
+            silence_logs=SILENT,
             dashboard_address=":0",  # any free port
             local_directory=str(clones),
             preload=[worker.__name__],
@@ -251,7 +253,9 @@ def _run_trials(sweep: Sweep, source: Source, trials: Sequence[Trial]) -> dict[s
     failed: dict[str, str] = {}
     finished = 0
     with (
-        silence_logging_cmgr(logging.CRITICAL + 1),  # Dask logs tracebacks; the messages here replace them
+        # Dask and Tornado log tracebacks; the messages here replace them.
+        silence_logging_cmgr(SILENT),
+        silence_logging_cmgr(SILENT, "tornado.application"),
         _connect(sweep, source) as client,
         _Progress(len(sweep.trials), len(trials)) as progress,
     ):

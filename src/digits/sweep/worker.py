@@ -1,5 +1,6 @@
 """The Dask tasks of a sweep: each thread of a worker runs one trial at a time, in a clone of its own."""
 
+import logging
 import os
 import select
 import shutil
@@ -155,8 +156,12 @@ def run(trial: Trial, source: Source) -> Outcome:
 
 
 def dask_setup(_: object) -> None:
-    """Make the worker ignore Ctrl-C, which only the sweep that started it handles; Dask calls this at the start."""
+    """Make the worker ignore Ctrl-C, which only the sweep that started it handles; Dask calls this at the start.
+
+    It also keeps Tornado from logging tracebacks, which would appear in the output of the sweep.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("tornado.application").disabled = True
 
 
 def _raise_if_cancelled() -> None:
