@@ -538,6 +538,8 @@ def test_the_checksums_of_a_folder_are_an_entry_of_params(raw: Path, tmp_path: P
     packed.unlink()
     message = call(root, "checksums", "other", fails=True)
     assert message == f"digits: other/{labels.name}: not in this folder, plain or gzipped\n"
+    labels.touch()
+    assert call(root, "checksums", "other", fails=True) == f"digits: other/{labels.name}: is empty\n"
 
 
 def test_the_stage_says_that_complete_files_are_kept(
