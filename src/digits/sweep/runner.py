@@ -39,8 +39,7 @@ CONNECT_TIMEOUT = "10s"
 SILENT = logging.CRITICAL + 1
 RUN_AGAIN = "type the same command again to run the rest"
 
-# Without a handler, Python would print the tracebacks that Tornado logs when connections end.
-logging.getLogger("tornado").addHandler(logging.NullHandler())
+worker.silence_tornado()
 
 
 @dataclass(frozen=True)
@@ -253,9 +252,7 @@ def _run_trials(sweep: Sweep, source: Source, trials: Sequence[Trial]) -> dict[s
     failed: dict[str, str] = {}
     finished = 0
     with (
-        # Dask and Tornado log tracebacks; the messages here replace them.
-        silence_logging_cmgr(SILENT),
-        silence_logging_cmgr(SILENT, "tornado.application"),
+        silence_logging_cmgr(SILENT),  # Dask logs tracebacks; the messages here replace them
         _connect(sweep, source) as client,
         _Progress(len(sweep.trials), len(trials)) as progress,
     ):

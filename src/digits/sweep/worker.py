@@ -156,11 +156,13 @@ def run(trial: Trial, source: Source) -> Outcome:
 
 
 def dask_setup(_: object) -> None:
-    """Make the worker ignore Ctrl-C, which only the sweep that started it handles; Dask calls this at the start.
-
-    It also keeps Tornado from logging tracebacks, which would appear in the output of the sweep.
-    """
+    """Make the worker ignore Ctrl-C, which only the sweep that started it handles; Dask calls this at the start."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    silence_tornado()
+
+
+def silence_tornado() -> None:
+    """Keep this process from printing the tracebacks that Tornado logs when connections end."""
     logging.getLogger("tornado.application").disabled = True
 
 

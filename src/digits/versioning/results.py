@@ -24,11 +24,13 @@ class VariantResults:
 
 
 def result_files(side: Revision, variant: str) -> list[Path]:
-    """Return the files that `read_results` reads."""
-    variant_files = paths.VariantFiles(variant)
-    read = [variant_files.metrics, variant_files.errors]
-    # Earlier versions of this project wrote no test_errors.csv: their errors.csv has every misclassified image.
-    return read if side.read(variant_files.test_errors) is None else [*read, variant_files.test_errors]
+    """Return the files that `read_results` reads.
+
+    Earlier versions of this project wrote no `test_errors.csv`: their `errors.csv` has every misclassified image.
+    """
+    files = paths.VariantFiles(variant)
+    read = [files.metrics, files.errors]
+    return read if side.read(files.test_errors) is None else [*read, files.test_errors]
 
 
 def read_results(side: Revision, variant: str, images: int) -> VariantResults | None:
@@ -43,13 +45,14 @@ def read_results(side: Revision, variant: str, images: int) -> VariantResults | 
         The results, or None if a file is missing, was written by another version of this project, or contradicts
         another one.
     """
+    files = paths.VariantFiles(variant)
     try:
-        metrics, errors, *counts = (side.text(path) for path in result_files(side, variant))
+        metrics, errors, counts = (side.text(path) for path in (files.metrics, files.errors, files.test_errors))
         if metrics is None or errors is None:
             return None
         mistakes = comparison.read_mistakes(errors)
         listed = {index: mistake.seeds_wrong for index, mistake in mistakes.items()}
-        wrong = seeds_wrong.read(counts[0] or "") if counts else listed
+        wrong = listed if counts is None else seeds_wrong.read(counts)
         if not listed.items() <= wrong.items():
             return None
         by_seed = [int(value) for value in json.loads(metrics)["test"]["errors"]["values"]]
