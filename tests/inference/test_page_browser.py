@@ -24,7 +24,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 pytestmark = [
-    pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome is on the PATH"),
+    pytest.mark.skipif(BROWSER is None, reason="install chromium to test the page"),
     pytest.mark.timeout(240),
     pytest.mark.slow(25),
     pytest.mark.xdist_group("page"),

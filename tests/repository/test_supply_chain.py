@@ -55,7 +55,7 @@ def test_workflows_can_only_read_and_pin_every_action() -> None:
     workflows = [config.parse_fast(path.read_text("utf-8")) for path in ROOT.glob(".github/workflows/*")]
     jobs = {name: job for workflow in workflows for name, job in workflow["jobs"].items()}
     actions = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
-    assert {"audit", "comment", "review", "tests"} <= jobs.keys()
+    assert {"audit", "comment", "faults", "review", "tests"} <= jobs.keys()
     assert [action for action in actions if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)] == []
     assert [workflow["name"] for workflow in workflows if workflow["permissions"] != {"contents": "read"}] == []
     further = {name: job["permissions"] for name, job in jobs.items() if "permissions" in job}
