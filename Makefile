@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench calibration tables \
-	page lock licenses audit s3 cluster export repository environment development
+	page lock licenses audit repository environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -94,13 +94,11 @@ tables: environment ## write the tables in README.md and docs/ from metrics/ and
 # uv resolves for every platform and Python version. The locks name no registry, so that they work with any mirror.
 LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
-lock: development ## update requirements*.txt after a change of pyproject.toml
+lock: development ## update requirements.txt, and what development adds to it, after a change of pyproject.toml
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
-	$(LOCK) --extra s3 --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-s3.txt
-	$(LOCK) --extra cluster --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-cluster.txt
-	$(LOCK) --extra export --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-export.txt
-	$(LOCK) --extra uv --constraints requirements-dev.txt --excludes requirements.txt --output-file requirements-uv.txt
+	grep -vxFf requirements.txt requirements-dev.txt > $(VENV)/added.txt
+	mv $(VENV)/added.txt requirements-dev.txt
 
 LICENSES := $(BIN)/pip-licenses --from=mixed --format=markdown --with-system --packages
 names = $$(sed -n 's/==.*//p' $(1))
@@ -113,16 +111,8 @@ licenses: development ## list the licence of every locked package: docs/licenses
 	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
 
 audit: development ## look up every locked package in the advisory database (needs the internet)
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
-
-s3: environment ## install support for storage on S3
-	@$(call install,requirements-s3.txt)
-
-cluster: environment ## install what `digits sweep` needs
-	@$(call install,requirements-cluster.txt)
-
-export: environment ## install what `digits export` needs
-	@$(call install,requirements-export.txt)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt \
+		--requirement requirements-dev.txt
 
 # uv installs in a third of the time that pip takes. If uv is not available or fails, pip installs the same lock. Both
 # enforce the hashes and compile byte-code, even if PYTHONDONTWRITEBYTECODE is set: TensorFlow then starts 7 s sooner.
@@ -131,7 +121,8 @@ export: environment ## install what `digits export` needs
 INSTALLER ?= uv
 UV ?= $(BIN)/uv
 by_pip = $(BIN)/python -m pip install --quiet --require-hashes --requirement $(1)
-by_uv = { test -x $(UV) || $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-uv.txt; } && \
+uv_lock = sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt # its lines up to the first that does not continue
+by_uv = { test -x $(UV) || $(uv_lock) | $(BIN)/python -m pip install --quiet --require-hashes --requirement /dev/stdin; } && \
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode --requirement $(1)
 install = cmp -s $(1) $(VENV)/$(1) || { \
 	echo "Installing $(1) into $(VENV) with $(INSTALLER)" && \

@@ -348,7 +348,7 @@ def test_without_the_environment_the_message_says_what_to_type(root: Path) -> No
 def test_without_dask_the_message_of_sweep_says_what_to_type() -> None:
     code = "import sys; sys.modules['distributed'] = None; from digits import cli; cli.main(['sweep', '-S', 'a=1'])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (1, "digits: sweep needs distributed: type `make cluster`\n")
+    assert (result.returncode, result.stderr) == (1, "digits: sweep needs distributed: type `make environment`\n")
 
 
 def test_another_checkout_runs_its_own_code(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def _sweep(
     try:
         from digits.sweep import leaderboard, runner
     except ModuleNotFoundError as error:
-        raise UserError(f"sweep needs {error.name}: type `make cluster`") from None
+        raise UserError(f"sweep needs {error.name}: type `make environment`") from None
 
     trials = runner.grid(settings, name)
     result = runner.run(runner.Sweep(ROOT, trials, address, workers, git_remote, pull_cache=not no_cache))
@@ -330,7 +330,7 @@ def _export(location: Location, variant: str, seed: int | None) -> None:
     needed = ("tf2onnx", "onnx", "onnxruntime", "ai_edge_litert")  # Keras imports the first two
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
-        raise UserError(f"export needs {missing[0]}: type `make export`")
+        raise UserError(f"export needs {missing[0]}: type `make environment`")
     from digits.inference import export
 
     for file in export.export(ROOT, variant, seed):

@@ -109,7 +109,7 @@ def test_a_file_that_answers_otherwise_is_not_written(clone: Path, monkeypatch: 
     monkeypatch.setitem(export.FORMATS, "litert", (".tflite", load_wrong))
     message = call(clone, "export", "mlp64", "--seed", "1", fails=True).splitlines()[-1]
     assert message.startswith("digits: exports/mlp64/ensemble.tflite is not written: ")
-    assert message.endswith("type `make export` to install the versions that agree")
+    assert message.endswith("type `make environment` to install the versions that agree")
     assert [path.name for path in (clone / "exports/mlp64").iterdir()] == ["ensemble.onnx"]
 
 
@@ -147,7 +147,7 @@ def test_without_a_package_the_message_says_what_to_type(
     monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / ".dvc").mkdir()
     message = call(tmp_path, "export", "cnn", fails=True)  # no params.yaml: the packages come first
-    assert message == f"digits: export needs {name}: type `make export`\n"
+    assert message == f"digits: export needs {name}: type `make environment`\n"
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pip
 import pytest
 from support import ROOT
 
+UV = Path(sys.executable).parent / "uv"
 # A build backend for the editable installation of a project without code.
 BACKEND = """
 import zipfile
@@ -25,38 +28,49 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 """
 
 
-def make_wheel(folder: Path) -> str:
-    """Write a wheel of a package `tiny`, and return its line in a lock."""
-    files = {
-        "tiny/__init__.py": b"",
-        "tiny-1.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1\n",
-        "tiny-1.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+def make_wheel(folder: Path, name: str, files: dict[str, str]) -> str:
+    """Write a wheel of a package, and return its lines in a lock."""
+    info = f"{name}-1.dist-info"
+    contents = {path: text.encode() for path, text in files.items()} | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     rows = []
-    for name, content in files.items():
+    for path, content in contents.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-        rows.append(f"{name},sha256={digest},{len(content)}\n")
-    path = folder / "tiny-1-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        for name, content in files.items():
-            wheel.writestr(name, content)
-        wheel.writestr("tiny-1.dist-info/RECORD", "".join(rows) + "tiny-1.dist-info/RECORD,,\n")
-    return f"tiny==1 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        rows.append(f"{path},sha256={digest},{len(content)}\n")
+    file = folder / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as wheel:
+        for path, content in contents.items():
+            entry = zipfile.ZipInfo(path)
+            entry.external_attr = 0o100755 << 16  # an executable file
+            wheel.writestr(entry, content)
+        wheel.writestr(f"{info}/RECORD", "".join(rows) + f"{info}/RECORD,,\n")
+    return pin(name, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def pin(name: str, digest: str) -> str:
+    return f"{name}==1 \\\n    --hash=sha256:{digest}\n"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with this Makefile, a project without code, and a lock of one package."""
+    """A folder with this Makefile, a project without code, and a lock of one package; uv is in that for development."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "Makefile", folder)
-    (folder / "wheels").mkdir()
-    (folder / "requirements.txt").write_text(make_wheel(folder / "wheels"), "utf-8")
-    (folder / "requirements-uv.txt").write_text("uv==0 --hash=sha256:" + "0" * 64 + "\n", "utf-8")
+    wheels = folder / "wheels"
+    wheels.mkdir()
+    (folder / "requirements.txt").write_text(make_wheel(wheels, "tiny", {"tiny/__init__.py": ""}), "utf-8")
+    uv = make_wheel(wheels, "uv", {"uv-1.data/scripts/uv": f'#!/bin/sh\nexec {UV} "$@"\n'})
+    (folder / "requirements-dev.txt").write_text(pin("other", "0" * 64) + uv + pin("zip", "0" * 64), "utf-8")
     (folder / "backend.py").write_text(BACKEND, "utf-8")
     (folder / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n', "utf-8"
     )
-    subprocess.run([sys.executable, "-m", "venv", folder / ".venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    (packages,) = folder.glob(".venv/lib/python*/site-packages")
+    (packages / "pip").symlink_to(Path(pip.__file__).parent)  # takes no time
+    (folder / ".venv/bin/pip").touch()
     return folder
 
 
@@ -84,13 +98,17 @@ def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def bare(project: Path) -> Path:
-    """The project with an environment in which nothing is installed."""
+def bare(project: Path) -> Iterator[Path]:
+    """The project with an environment in which nothing is installed, and with its locks after the test."""
+    (project / ".venv/bin/uv").unlink(missing_ok=True)
     for path in (project / ".venv").glob("*.t*"):  # the copies of the lock and of pyproject.toml
         path.unlink()
-    for path in project.glob(".venv/lib/python*/site-packages/tiny*"):
+    for path in [*project.glob(".venv/lib/python*/site-packages/*-1.dist-info"), *project.glob(".venv/lib/*/*/tiny")]:
         shutil.rmtree(path)
-    return project
+    locks = {path: path.read_text("utf-8") for path in project.glob("requirements*.txt")}
+    yield project
+    for path, text in locks.items():
+        path.write_text(text, "utf-8")
 
 
 def is_installed(folder: Path) -> bool:
@@ -98,30 +116,22 @@ def is_installed(folder: Path) -> bool:
     return bool(list(folder.glob(".venv/lib/python*/site-packages/tiny/__pycache__/__init__.*.pyc")))
 
 
-UV = f"{Path(sys.executable).parent}/uv"
-
-
-def test_uv_installs_the_lock_with_byte_code_once(bare: Path) -> None:
-    result = make(bare, UV=UV)
-    assert result.returncode == 0, result.stderr
+def test_uv_is_installed_and_installs_a_changed_lock_with_byte_code(bare: Path) -> None:
+    result = make(bare)
+    assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == "Installing requirements.txt into .venv with uv\n"
     assert is_installed(bare)
-    again = make(bare, UV=UV)
+    again = make(bare)
     assert (again.returncode, again.stdout) == (0, "")
+    with (bare / "requirements.txt").open("a", encoding="utf-8") as lock:
+        lock.write("# changed\n")
+    assert make(bare).stdout == result.stdout
 
 
-def test_a_changed_lock_is_installed_again(bare: Path) -> None:
-    make(bare, UV=UV)
-    lock = bare / "requirements.txt"
-    before = lock.read_text("utf-8")
-    lock.write_text(before + "# changed\n", "utf-8")
-    assert "Installing requirements.txt" in make(bare, UV=UV).stdout
-    lock.write_text(before, "utf-8")
-
-
-@pytest.mark.parametrize("uv", ["/bin/false", ".venv/bin/uv"])  # uv fails; uv cannot be installed
-def test_pip_installs_the_lock_if_uv_fails(bare: Path, uv: str) -> None:
-    result = make(bare, UV=uv)
+@pytest.mark.parametrize("variables", [{"UV": "/bin/false"}, {}])  # uv fails; uv cannot be installed
+def test_pip_installs_the_lock_if_uv_fails(bare: Path, variables: dict[str, str]) -> None:
+    (bare / "requirements-dev.txt").write_text(pin("uv", "1" * 64), "utf-8")
+    result = make(bare, **variables)
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("uv failed: installing with pip\n")
     assert is_installed(bare)
@@ -133,18 +143,13 @@ def test_pip_can_be_asked_for(bare: Path) -> None:
     assert is_installed(bare)
 
 
-@pytest.mark.parametrize("uv", [UV, "/bin/false"])
-@pytest.mark.parametrize("pinned", ["tiny==1 --hash=sha256:" + "1" * 64, "tiny==1"])
+@pytest.mark.parametrize("uv", [str(UV), "/bin/false"])
+@pytest.mark.parametrize("pinned", [pin("tiny", "1" * 64), "tiny==1\n"])
 def test_a_package_with_another_hash_or_without_one_is_refused(bare: Path, pinned: str, uv: str) -> None:
-    lock = bare / "requirements.txt"
-    before = lock.read_text("utf-8")
-    lock.write_text(f"{pinned}\n", "utf-8")
-    try:
-        assert make(bare, UV=uv).returncode != 0
-        assert not is_installed(bare)
-        assert not (bare / ".venv/requirements.txt").exists()
-    finally:
-        lock.write_text(before, "utf-8")
+    (bare / "requirements.txt").write_text(pinned, "utf-8")
+    assert make(bare, UV=uv).returncode != 0
+    assert not is_installed(bare)
+    assert not (bare / ".venv/requirements.txt").exists()
 
 
 def test_without_git_nothing_is_installed(tmp_path: Path) -> None:
