@@ -97,7 +97,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --pytho
 lock: development ## update requirements.txt, and what development adds to it, after a change of pyproject.toml
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
-	grep -vxFf requirements.txt requirements-dev.txt > $(VENV)/added.txt
+	{ echo "-r requirements.txt" && grep -vxFf requirements.txt requirements-dev.txt; } > $(VENV)/added.txt
 	mv $(VENV)/added.txt requirements-dev.txt
 
 LICENSES := $(BIN)/pip-licenses --from=mixed --format=markdown --with-system --packages
@@ -111,8 +111,7 @@ licenses: development ## list the licence of every locked package: docs/licenses
 	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
 
 audit: development ## look up every locked package in the advisory database (needs the internet)
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt \
-		--requirement requirements-dev.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
 
 # uv installs in a third of the time that pip takes. If uv is not available or fails, pip installs the same lock. Both
 # enforce the hashes and compile byte-code, even if PYTHONDONTWRITEBYTECODE is set: TensorFlow then starts 7 s sooner.

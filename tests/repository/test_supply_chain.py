@@ -1,11 +1,14 @@
 """What is installed is what was locked, and workflows have no more rights than they need."""
 
+import platform
 import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from support import ROOT
 
 from digits.core import config
@@ -17,6 +20,7 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 def test_a_lock_has_hashes_and_names_no_host(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     packages = (
+        r"(-r requirements\.txt\n)?"
         r"(^[\w-]+==\S+( ; [^\\\n]+)? \\\n(    --hash=sha256:[0-9a-f]{64} \\\n)*    --hash=sha256:[0-9a-f]{64}\n)+"
     )
     assert re.fullmatch(packages, text, re.MULTILINE)
@@ -27,6 +31,13 @@ def test_the_lock_for_development_repeats_no_package_and_agrees_with_the_other()
     assert len(names[0]) > 100
     assert not set(names[0]) & set(names[1])
     subprocess.run([Path(sys.executable).parent / "uv", "pip", "check", "--python", sys.executable], check=True)
+
+
+def test_every_locked_package_accepts_this_version_of_python() -> None:
+    """Unlike pip, uv installs packages that exclude newer versions."""
+    needed = {item.name: SpecifierSet(item.metadata.get("Requires-Python") or "") for item in distributions()}
+    version = platform.python_version()
+    assert [name for name, versions in needed.items() if version not in versions] == []
 
 
 def test_workflows_can_only_read_and_pin_every_action() -> None:
