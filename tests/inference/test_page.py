@@ -100,7 +100,7 @@ def test_the_page_says_what_its_models_are_and_when_they_are_sure(built: Page) -
     text = sentences(built)
     assert "cnn was trained with 2 seeds on MNIST. One seed reads 99.33 ± 0.04 % of the 300 test images right" in text
     assert "together, by the mean of their probabilities, they read 99.48 %" in text
-    assert "It is sure from a probability of 98.0000 % on; its answers to the validation images promise" in text
+    assert "It is sure from a probability of 98.0000 % on; its answers to the validation images show" in text
     assert "It is never sure: at no probability are enough of its answers to the test images right" in text
     assert text.count("No image was held out of the training") == 1
 

@@ -8,21 +8,18 @@ from digits.core.params import Distortion
 
 
 def shifted_copies(images: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
-    """Return the rows of padded images, from which any shift of any image is a gather of whole rows.
-
-    There is one copy of all images for each horizontal shift. Within a copy, a vertical shift selects 28 rows that
-    start elsewhere.
+    """Return padded images at each horizontal shift; a vertical shift of one then selects 28 of its rows.
 
     Args:
         images: (n, 28, 28).
         margin: the largest shift, in pixels.
 
     Returns:
-        Rows, ((2 * margin + 1) * n * (28 + 2 * margin), 28).
+        (2 * margin + 1, n, 28 + 2 * margin, 28), by the shift to the right as `random_shifts` counts it.
     """
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, SIDE, axis=2)
-    return np.moveaxis(windows[:, :, ::-1], 2, 0).reshape(-1, SIDE)
+    return np.moveaxis(windows[:, :, ::-1], 2, 0)
 
 
 def random_shifts(seed: int, epoch: int, count: int, margin: int) -> NDArray[np.int32]:
