@@ -30,7 +30,7 @@ def test_the_committed_experiments_save_the_epochs_that_they_compare() -> None:
     for name, experiment in COMMITTED.experiments.items():
         epochs = int(settings(experiment).get("train.epochs", 30))
         changed = train | {"epochs": epochs, "checkpoints": checkpoints(experiment)}
-        saved = params.Train.model_validate(changed).saved_epochs
+        saved = params.TrainSettings.model_validate(changed).saved_epochs
         assert saved == checkpoints(experiment) or saved == list(range(1, epochs + 1))
         compared = targets(name, experiment, PUBLISHED)
         assert compared

@@ -264,7 +264,7 @@ def test_the_committed_file_is_valid_and_each_number_has_one_source() -> None:
 
 def test_a_protocol_is_described_in_words() -> None:
     settings = committed_params()
-    layer = params.Convolution(filters=8, kernel=5, pool=2)
+    layer = params.ConvolutionSettings(filters=8, kernel=5, pool=2)
     model = settings.models["cnn-large"].model_copy(update={"convolutions": [layer]})
     described = describe(settings.model_copy(update={"models": {"pooled": model}}), "pooled")
     assert described == (

@@ -1,4 +1,4 @@
-"""The comparison of two sides: is a recipe better than another on digits by other people, or merely lucky?
+"""The comparison of two sides: is a recipe better than another on digits by new writers, or merely lucky?
 
 A side is one variant, trained with several seeds and tested on the same images as the other side. docs/evidence.md
 explains the method and how it was calibrated.
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from digits.core.params import Review
+from digits.core.params import ReviewSettings
 from digits.evaluation import statistics
 from digits.evaluation.statistics import CONFIDENCE, LEVEL, Component, Spread
 
@@ -22,7 +22,7 @@ from digits.evaluation.statistics import CONFIDENCE, LEVEL, Component, Spread
 DIFFERENCE_DESIGN_EFFECT = 2.5
 ACCURACY_DESIGN_EFFECT = 4.0
 POWER = 0.8  # of the smallest difference that a comparison could have found
-MARGIN = Review().margin  # points, unless params.yaml has another one
+MARGIN = ReviewSettings().margin  # points, unless params.yaml has another one
 
 Integers = NDArray[np.integer]
 
@@ -216,7 +216,7 @@ def compare(
 
 
 def accuracy_interval(result: Result, writers: Integers | None = None) -> tuple[float, float]:
-    """Return the 95 % interval for the accuracy of a recipe on digits by other people.
+    """Return the 95 % interval for the accuracy of a recipe on digits by new writers.
 
     It accounts for seeds, images and writers; with a single seed, for images and writers only.
 

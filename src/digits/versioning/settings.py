@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from digits.core import params, paths
+from digits.core import paths
 from digits.core.config import parse_like_dvc
-from digits.core.params import Review, Writers
+from digits.core.params import ReviewSettings, Writers
 from digits.data.writers import read_writers
 from digits.versioning.revisions import Revision
 
@@ -42,10 +42,10 @@ def comparison_settings(side: Revision) -> ComparisonSettings:
 
     A review takes those of its base, so that no branch decides by what margin it is judged.
     """
-    default = ComparisonSettings(params.Review().margin, None)
+    default = ComparisonSettings(ReviewSettings().margin, None)
     try:
         content = parse_like_dvc(side.text(paths.PARAMS) or "")
-        review = Review.model_validate(content.get("review") or {})
+        review = ReviewSettings.model_validate(content.get("review") or {})
         table = content["evaluate"].get("writers")
         return ComparisonSettings(review.margin, None if table is None else Writers.model_validate(table))
     except (AttributeError, KeyError, TypeError, ValueError, ValidationError):
