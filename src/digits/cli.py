@@ -234,9 +234,9 @@ def _checksums(location: Location, folder: str) -> None:
     from digits.data import downloads
 
     names = params.load(paths.PARAMS).download.files.by_name()
-    specs = downloads.describe(location.file(folder), list(names))
+    specs = downloads.describe(location.here / folder, list(names))
     print("# in place of the keys sources and files of download in params.yaml")
-    print(f"  sources: [{json.dumps(str(location.file(folder).resolve()))}]\n  files:")
+    print(f"  sources: [{json.dumps(str((location.here / folder).resolve()))}]\n  files:")
     for name, spec in specs.items():
         print(f"    {name}: {{bytes: {spec.bytes}, sha256: {spec.sha256}}}")
 
@@ -348,7 +348,7 @@ def _read(location: Location, files: list[str], variant: str | None, show: Path 
     results: list[dict[str, Any]] = []
     for file in files:
         try:
-            picture = pictures.open_picture(file if file == pictures.STANDARD_INPUT else str(location.file(file)))
+            picture = pictures.open_picture(file if file == pictures.STANDARD_INPUT else str(location.here / file))
             lines = reader.read(picture, model)
         except UserError as error:
             print(f"digits: {file}: {error}", file=sys.stderr)
@@ -356,7 +356,7 @@ def _read(location: Location, files: list[str], variant: str | None, show: Path 
             continue
         results.append({"file": file, "lines": [[digit.as_json() for digit in line] for line in lines]})
         if show:
-            pictures.save(location.file(show), reader.draw(picture, lines))
+            pictures.save(location.here / show, reader.draw(picture, lines))
         if not as_json:
             for line in lines:
                 print(f"{file}: {''.join(digit.text for digit in line)}")

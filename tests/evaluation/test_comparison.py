@@ -52,8 +52,6 @@ def test_a_verdict_names_the_images_whose_error_rate_changed_the_most_changed_fi
         ImageChange(7, 0.5, 1.0),
         ImageChange(5, 0.0, 0.25),
     ]
-    assert [change.index for change in verdict.more_wrong] == [7, 5]
-    assert [change.index for change in verdict.less_wrong] == [1]
 
 
 def test_the_variance_of_a_difference_is_that_of_the_seeds_and_of_the_images() -> None:

@@ -35,7 +35,6 @@ CARDS = Path("cards")
 EXPORTS = Path("exports")
 PAGE = Path("page/index.html")
 REVIEW = Path("review")
-README = Path("README.md")
 
 
 class VariantFiles:

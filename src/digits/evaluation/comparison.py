@@ -151,16 +151,6 @@ class Verdict:
         text = f"equal within {self.margin:g} points" if self.outcome is Outcome.EQUAL else str(self.outcome)
         return f"{text} (one seed: by the images alone)" if self.images_only else text
 
-    @property
-    def more_wrong(self) -> list[ImageChange]:
-        """The images that more seeds of the head misclassify, the most changed first."""
-        return [change for change in self.changed if change.head > change.base]
-
-    @property
-    def less_wrong(self) -> list[ImageChange]:
-        """The images that fewer seeds of the head misclassify, the most changed first."""
-        return [change for change in self.changed if change.head < change.base]
-
 
 def compare(
     sides: Mapping[str, tuple[Result, Result]],
@@ -183,7 +173,7 @@ def compare(
     """
     differing = {name: pair for name, pair in sides.items() if not (same_images and _same(*pair))}
     variances = {
-        name: _variance(*pair, writers) if same_images else _variance_of_other_images(*pair)
+        name: _variance(*pair, writers) if same_images else statistics.combine([*_parts(pair[0]), *_parts(pair[1])])
         for name, pair in differing.items()
     }
     differences = {name: head.accuracy.mean - base.accuracy.mean for name, (base, head) in sides.items()}
@@ -243,12 +233,7 @@ def _variance(base: Result, head: Result, writers: Integers | None) -> Component
     return statistics.combine([images, *(component for component in seeds if component)])
 
 
-def _variance_of_other_images(base: Result, head: Result) -> Component:
-    """Return the variance of the difference of two mean accuracies on different images."""
-    return statistics.combine([*_parts(base, None), *_parts(head, None)])
-
-
-def _parts(side: Result, writers: Integers | None) -> list[Component]:
+def _parts(side: Result, writers: Integers | None = None) -> list[Component]:
     """Return the parts of the variance of a mean accuracy: the images and, of several seeds, the seeds."""
     flips, seeds = _seeds_part(side)
     images = statistics.variance_between_images(side.rates, flips, ACCURACY_DESIGN_EFFECT, writers)

@@ -128,9 +128,6 @@ class Allowed:
     no_base: bool = False
 
 
-NOTHING = Allowed()
-
-
 @dataclass(frozen=True)
 class Chart:
     """A complete Vega-Lite specification with the data of both sides."""
@@ -147,8 +144,8 @@ class Review:
 
     base: Revision
     head: Revision
+    allowed: Allowed = field(default_factory=Allowed)
     test_md5: str | None = None  # of the test images; None unless both sides were evaluated on the same ones
-    allowed: Allowed = NOTHING
     notes: list[Note] = field(default_factory=list)
     stale: dict[str, list[str]] = field(default_factory=dict)  # by side, why its results are not its own: no verdicts
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -191,11 +188,13 @@ class Review:
 
         The most changed come first; of those that changed alike, the most confident mistakes.
         """
-        return _ranked(self.verdicts[variant].more_wrong, self.mistakes[variant].head)
+        changed = [change for change in self.verdicts[variant].changed if change.head > change.base]
+        return _ranked(changed, self.mistakes[variant].head)
 
     def less_wrong(self, variant: str) -> list[ImageChange]:
         """Return the images that fewer seeds of the head misclassify, in the same order."""
-        return _ranked(self.verdicts[variant].less_wrong, self.mistakes[variant].base)
+        changed = [change for change in self.verdicts[variant].changed if change.head < change.base]
+        return _ranked(changed, self.mistakes[variant].base)
 
     def label(self, variant: str, index: int) -> int | None:
         """Return the label of a test image, or None if it is among the listed mistakes of neither side."""
@@ -211,7 +210,7 @@ def _ranked(changes: Iterable[ImageChange], mistakes: Mapping[int, Mistake]) -> 
     return sorted(changes, key=rank)
 
 
-def review(root: Path, base: str, head: str | None, allowed: Allowed = NOTHING) -> Review:
+def review(root: Path, base: str, head: str | None, allowed: Allowed) -> Review:
     """Compare two revisions.
 
     Args:
@@ -247,7 +246,7 @@ def read_side(revision: Revision) -> Side:
     return replace(side, results=results, probabilities=_probabilities(side))
 
 
-def judge(sides: Sides[Side], allowed: Allowed = NOTHING) -> Review:
+def judge(sides: Sides[Side], allowed: Allowed) -> Review:
     """Compare two sides: their values and, unless the results of one are not its own, the errors of each variant."""
     result = Review(sides.base.revision, sides.head.revision, allowed=allowed)
     for side in sides:

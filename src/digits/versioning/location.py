@@ -16,10 +16,6 @@ class Location:
     here: Path
     root: Path
 
-    def file(self, name: str | Path) -> Path:
-        """Return the path of a file that the user has named."""
-        return self.here / name
-
     def shown(self, path: str | Path) -> str:
         """Return a path within the repository as the user would type it, and any other path unchanged."""
         full = self.root / path
