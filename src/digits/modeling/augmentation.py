@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.core.images import SIDE
-from digits.core.params import Distortion
+from digits.core.params import DistortionSettings
 
 
 def shifted_copies(images: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
@@ -30,7 +30,7 @@ def random_shifts(seed: int, epoch: int, count: int, margin: int) -> NDArray[np.
     return np.random.default_rng([seed, epoch, 1]).integers(0, 2 * margin + 1, (count, 2), np.int32)
 
 
-def random_transforms(seed: int, epoch: int, count: int, distortion: Distortion) -> NDArray[np.float32]:
+def random_transforms(seed: int, epoch: int, count: int, distortion: DistortionSettings) -> NDArray[np.float32]:
     """Return a random rotation, shear and zoom about the centre for each image of an epoch, float32 (count, 8).
 
     Each row is a projective transform (a0, a1, a2, b0, b1, b2, 0, 0) in the form of TensorFlow's
