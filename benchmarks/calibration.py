@@ -244,11 +244,7 @@ def _mcnemar(base: Errors, head: Errors) -> float:
 
 
 def main() -> None:
-    """Train the pools that are missing, measure, and write the results.
-
-    Raises:
-        UserError: a pool cannot be trained, or the table of writers cannot be read.
-    """
+    """Train the pools that are missing, measure, and write the results."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--writers", nargs=2, metavar=("TABLE", "SHA256"), help="QMNIST's table, a path or a URL")
     parser.add_argument("--train", choices=POOLS, metavar="POOL", help="only train one pool, in this process")

@@ -28,15 +28,9 @@ THREADS = 2  # of every implementation in a comparison; the pipeline has threads
 CPU_INFORMATION = Path("/proc/cpuinfo")
 PACKAGES = ("TensorFlow", "Keras", "torch", "JAX", "scikit-learn", "NumPy", "DVC")
 
-Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
-
-def load(*splits: str) -> Arrays:
-    """Return the concatenated images, uint8 (n, 28, 28), and labels, uint8 (n,), of splits of `data/processed`.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
+def load(*splits: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the concatenated images, uint8 (n, 28, 28), and labels, uint8 (n,), of splits of `data/processed`."""
     parts = [read_arrays(ROOT / paths.PROCESSED / f"{split}.npz") for split in splits]
     images, labels = (np.concatenate([part[key] for part in parts]) for key in ("images", "labels"))
     return images, labels
@@ -48,11 +42,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def provenance() -> dict[str, Any]:
-    """Return the commit, the date, the processor, its cores, and the versions of the packages that are installed.
-
-    Raises:
-        UserError: the repository has no commit.
-    """
+    """Return the commit, the date, the processor, its cores, and the versions of the packages that are installed."""
+    try:
+        commit = git(ROOT, "rev-parse", "--short=10", "HEAD").strip()
+    except UserError:
+        raise UserError(f"{ROOT} has no Git commit: run the benchmarks in a clone of the repository") from None
+    if not git_succeeds(ROOT, "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/*.json"):
+        commit += " with uncommitted changes"
     lines = CPU_INFORMATION.read_text("utf-8").splitlines() if CPU_INFORMATION.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     versions = {"Python": platform.python_version()}
@@ -60,22 +56,12 @@ def provenance() -> dict[str, Any]:
         with contextlib.suppress(PackageNotFoundError):  # the environment of `make repro` has not all of them
             versions[package] = version(package)
     return {
-        "commit": _commit(),
+        "commit": commit,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "processor": names[0] if names else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "versions": versions,
     }
-
-
-def _commit() -> str:
-    """Return the commit that is measured, with a remark if files other than results differ from it."""
-    try:
-        name = git(ROOT, "rev-parse", "--short=10", "HEAD").strip()
-    except UserError:
-        raise UserError(f"{ROOT} has no Git commit: run the benchmarks in a clone of the repository") from None
-    unchanged = git_succeeds(ROOT, "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/*.json", ":!benchmarks/*.png")
-    return name if unchanged else f"{name} with uncommitted changes"
 
 
 def command(description: str | None, measure: Callable[..., dict[str, Any]], path: Path) -> None:

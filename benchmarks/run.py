@@ -133,11 +133,7 @@ def pipeline(*, short: bool) -> dict[str, Any]:
 
 
 def dvc(folder: Path, *words: str) -> dict[str, Any]:
-    """Run a DVC command in a folder, and return its seconds and those from the start of each stage to the next.
-
-    Raises:
-        UserError: the command fails; the message has the last line of its output.
-    """
+    """Run a DVC command in a folder, and return its seconds and those from the start of each stage to the next."""
     environment = os.environ | {"PATH": f"{PIPELINE_BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
     for role in ("AUTHOR", "COMMITTER"):  # `dvc exp run` commits
         environment |= {f"GIT_{role}_NAME": "Benchmark", f"GIT_{role}_EMAIL": "benchmark@example.org"}
