@@ -68,7 +68,8 @@ page: environment ## write page/index.html, on which a drawn or photographed dig
 	$(BIN)/digits page
 
 # The other libraries have their own environment, because Keras would import JAX. pip installs no dependencies: those of
-# PyTorch are gigabytes of GPU libraries. The folder gets a .dvcignore, so that DVC does not search it.
+# PyTorch are gigabytes of GPU libraries. The folder gets a .dvcignore, so that DVC does not search it. `make bench
+# SECTIONS="epoch pipeline"` measures these sections only.
 PEERS := .venv-bench
 bench: environment ## measure training beside other libraries, and the pipeline: benchmarks/results.json
 	@$(MAKE) --no-print-directory environment VENV=$(PEERS)
@@ -77,7 +78,7 @@ bench: environment ## measure training beside other libraries, and the pipeline:
 		$(PEERS)/bin/python -m pip install --quiet --no-deps --requirement benchmarks/requirements.txt && \
 		echo '*' > $(PEERS)/.dvcignore && \
 		cp benchmarks/requirements.txt $(PEERS)/benchmarks.txt; }
-	$(PEERS)/bin/python benchmarks/run.py
+	$(PEERS)/bin/python benchmarks/run.py $(SECTIONS)
 
 # With QMNIST's table: make calibration WRITERS="path/or/URL SHA-256". Pools that benchmarks/calibration/ lacks are trained.
 calibration: environment ## measure how often a verdict is right: benchmarks/calibration.json
