@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench calibration tables \
+.PHONY: help repro test check format coverage mutants faults test-bytes experiments bench calibration tables \
 	page lock licenses audit s3 cluster export repository environment development
 
 VENV := .venv
@@ -71,7 +71,7 @@ page: environment ## write page/index.html, on which a drawn or photographed dig
 # The other libraries have their own environment, because Keras would import JAX. pip installs no dependencies: those of
 # PyTorch are gigabytes of GPU libraries. The folder gets a .dvcignore, so that DVC does not search it.
 PEERS := .venv-bench
-bench: environment ## measure time and memory, beside other libraries: benchmarks/results.md
+bench: environment ## measure training beside other libraries, and the pipeline: benchmarks/results.json
 	@$(MAKE) --no-print-directory environment VENV=$(PEERS)
 	@cmp -s benchmarks/requirements.txt $(PEERS)/benchmarks.txt || { \
 		echo "Installing benchmarks/requirements.txt into $(PEERS)" && \
@@ -80,12 +80,8 @@ bench: environment ## measure time and memory, beside other libraries: benchmark
 		cp benchmarks/requirements.txt $(PEERS)/benchmarks.txt; }
 	$(PEERS)/bin/python benchmarks/run.py
 
-# As root: each host is a network namespace. Needs the data in the DVC cache.
-demo-sweep: development ## run a sweep on three simulated hosts, one of which dies: benchmarks/sweep.json
-	$(BIN)/python benchmarks/sweep.py hosts
-
 # With QMNIST's table: make calibration WRITERS="path/or/URL SHA-256". Pools that benchmarks/calibration/ lacks are trained.
-calibration: environment ## measure how often a verdict is right: benchmarks/calibration.json and .png
+calibration: environment ## measure how often a verdict is right: benchmarks/calibration.json
 	$(BIN)/python benchmarks/calibration.py $(if $(WRITERS),--writers $(WRITERS))
 
 tables: environment ## write the tables in README.md and docs/ from metrics/ and benchmarks/
