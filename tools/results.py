@@ -20,7 +20,6 @@ from digits.core.artifacts import write_text
 from digits.core.chance import is_chance
 from digits.core.errors import UserError
 from digits.core.formatting import percent, percent_spread, points
-from digits.evaluation.error_analysis import GROUPS
 from digits.versioning import lock
 from digits.versioning.git import git
 from digits.versioning.revisions import Revision, workspace
@@ -72,7 +71,7 @@ def rendered(results: Revision) -> dict[Path, str]:
         autoescape=False,  # noqa: S701 (Markdown)
     )
     environment.filters |= {"number": _number, "percent": _percent, "points": points, "warning": _warning}
-    environment.globals |= {"spread": lambda values: percent_spread(values["mean"], values["std"]), "groups": GROUPS}
+    environment.globals |= {"spread": lambda values: percent_spread(values["mean"], values["std"])}
     try:
         content = {name: read(file) for name, file in FILES.items()}
         metrics = {name: read(f"metrics/variants/{name}.json") for name in names}
