@@ -128,10 +128,10 @@ def test_pages_that_cannot_be_written_are_an_error_of_one_line(
         results.main([], tree)
 
 
-def test_results_that_do_not_match_the_lock_are_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_do_not_match_the_lock_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "check", Mock(side_effect=UserError("dvc.lock does not match")))
     with pytest.raises(SystemExit, match=r"^results: dvc\.lock does not match$"):
-        results.main([], tree)
+        results.main([], tmp_path)
 
 
 def test_each_problem_of_the_documentation_is_a_line(tree: Path) -> None:
