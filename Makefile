@@ -18,7 +18,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
 
 repro: repository environment ## run the pipeline: data, training, metrics and figures
-	@echo "Running the pipeline; a first run takes five to eleven minutes"
+	@echo "Running the pipeline; a first run takes four to eleven minutes"
 	$(BIN)/dvc repro
 	@$(BIN)/digits verify --after-repro
 
@@ -31,7 +31,8 @@ check: development ## check style, types, workflows, dvc.lock, and the figures a
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	$(BIN)/zizmor --offline --quiet .github/workflows
-	$(BIN)/python tools/tables.py --check
+	$(BIN)/rumdl check --quiet --no-cache .
+	$(BIN)/python tools/results.py --check
 	$(BIN)/python tools/check_docs.py
 	$(BIN)/digits check-lock
 
@@ -85,8 +86,8 @@ bench: environment ## measure training beside other libraries, and the pipeline:
 calibration: environment ## measure how often a verdict is right: benchmarks/calibration.json
 	$(BIN)/python benchmarks/calibration.py $(if $(WRITERS),--writers $(WRITERS))
 
-tables: environment ## write the tables in README.md and docs/ from metrics/ and benchmarks/
-	$(BIN)/python tools/tables.py
+tables: environment ## write the tables of results in README.md and docs/results.md
+	$(BIN)/python tools/results.py
 
 # uv resolves for every platform and Python version. The locks name no registry, so that they work with any mirror.
 LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
@@ -105,7 +106,7 @@ licenses: development ## list the licence of every locked package: docs/licenses
 	printf '\n## To run the pipeline (requirements.txt)\n\n' && \
 	$(LICENSES) $(call names,requirements.txt) && \
 	printf '\n## For development, S3 storage, sweeps and exports (requirements-dev.txt)\n\n' && \
-	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
+	$(LICENSES) $(call names,requirements-dev.txt); } > docs/licenses.md
 
 audit: development ## look up every locked package in the advisory database (needs the internet)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
