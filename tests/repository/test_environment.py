@@ -1,6 +1,5 @@
 """`make environment` with a package made here, so that no test needs a registry."""
 
-import base64
 import hashlib
 import shutil
 import subprocess
@@ -14,39 +13,23 @@ import pytest
 from support import ROOT
 
 UV = Path(sys.executable).parent / "uv"
-# A build backend for the editable installation of a project without code.
-BACKEND = """
-import zipfile
-
-def build_editable(folder, config_settings=None, metadata_directory=None):
-    name = "project-1-py3-none-any.whl"
-    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
-        wheel.writestr("project-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: project\\nVersion: 1\\n")
-        wheel.writestr("project-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr("project-1.dist-info/RECORD", "")
-    return name
-"""
 
 
-def make_wheel(folder: Path, name: str, files: dict[str, str]) -> str:
-    """Write a wheel of a package, and return its lines in a lock."""
-    info = f"{name}-1.dist-info"
-    contents = {path: text.encode() for path, text in files.items()} | {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n".encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+def make_wheel(folder: Path, name: str, path: str, content: str) -> str:
+    """Write a wheel of a package with one executable file, and return the lines of the package in a lock."""
+    files = {
+        path: content,
+        f"{name}-1.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        f"{name}-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{name}-1.dist-info/RECORD": "",
     }
-    rows = []
-    for path, content in contents.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-        rows.append(f"{path},sha256={digest},{len(content)}\n")
-    file = folder / f"{name}-1-py3-none-any.whl"
-    with zipfile.ZipFile(file, "w") as wheel:
-        for path, content in contents.items():
-            entry = zipfile.ZipInfo(path)
-            entry.external_attr = 0o100755 << 16  # an executable file
-            wheel.writestr(entry, content)
-        wheel.writestr(f"{info}/RECORD", "".join(rows) + f"{info}/RECORD,,\n")
-    return pin(name, hashlib.sha256(file.read_bytes()).hexdigest())
+    wheel = folder / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file, text in files.items():
+            entry = zipfile.ZipInfo(file)
+            entry.external_attr = 0o100755 << 16
+            archive.writestr(entry, text)
+    return pin(name, hashlib.sha256(wheel.read_bytes()).hexdigest())
 
 
 def pin(name: str, digest: str) -> str:
@@ -55,22 +38,20 @@ def pin(name: str, digest: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with this Makefile, a project without code, and a lock of one package; uv is in that for development."""
+    """A folder with this Makefile, a lock of one package, and a lock for development with uv."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "Makefile", folder)
     wheels = folder / "wheels"
     wheels.mkdir()
-    (folder / "requirements.txt").write_text(make_wheel(wheels, "tiny", {"tiny/__init__.py": ""}), "utf-8")
-    uv = make_wheel(wheels, "uv", {"uv-1.data/scripts/uv": f'#!/bin/sh\nexec {UV} "$@"\n'})
+    (folder / "requirements.txt").write_text(make_wheel(wheels, "tiny", "tiny/__init__.py", ""), "utf-8")
+    uv = make_wheel(wheels, "uv", "uv-1.data/scripts/uv", f'#!/bin/sh\nexec {UV} "$@"\n')
     (folder / "requirements-dev.txt").write_text(pin("other", "0" * 64) + uv + pin("zip", "0" * 64), "utf-8")
-    (folder / "backend.py").write_text(BACKEND, "utf-8")
-    (folder / "pyproject.toml").write_text(
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n', "utf-8"
-    )
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     (packages,) = folder.glob(".venv/lib/python*/site-packages")
     (packages / "pip").symlink_to(Path(pip.__file__).parent)  # takes no time
     (folder / ".venv/bin/pip").touch()
+    for place in (folder, folder / ".venv"):  # as if this package were installed
+        (place / "pyproject.toml").touch()
     return folder
 
 
@@ -101,8 +82,7 @@ def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 def bare(project: Path) -> Iterator[Path]:
     """The project with an environment in which nothing is installed, and with its locks after the test."""
     (project / ".venv/bin/uv").unlink(missing_ok=True)
-    for path in (project / ".venv").glob("*.t*"):  # the copies of the lock and of pyproject.toml
-        path.unlink()
+    (project / ".venv/requirements.txt").unlink(missing_ok=True)
     for path in [*project.glob(".venv/lib/python*/site-packages/*-1.dist-info"), *project.glob(".venv/lib/*/*/tiny")]:
         shutil.rmtree(path)
     locks = {path: path.read_text("utf-8") for path in project.glob("requirements*.txt")}
