@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pip
@@ -36,23 +35,21 @@ def pin(name: str, digest: str) -> str:
     return f"{name}==1 \\\n    --hash=sha256:{digest}\n"
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with this Makefile, a lock of one package, and a lock for development with uv."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "Makefile", folder)
-    wheels = folder / "wheels"
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A folder with this Makefile, an environment with pip alone, a lock of one package, and one with uv."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    wheels = tmp_path / "wheels"
     wheels.mkdir()
-    (folder / "requirements.txt").write_text(make_wheel(wheels, "tiny", "tiny/__init__.py", ""), "utf-8")
+    (tmp_path / "requirements.txt").write_text(make_wheel(wheels, "tiny", "tiny/__init__.py", ""), "utf-8")
     uv = make_wheel(wheels, "uv", "uv-1.data/scripts/uv", f'#!/bin/sh\nexec {UV} "$@"\n')
-    (folder / "requirements-dev.txt").write_text(pin("other", "0" * 64) + uv + pin("zip", "0" * 64), "utf-8")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
-    (packages,) = folder.glob(".venv/lib/python*/site-packages")
+    (tmp_path / "requirements-dev.txt").write_text(pin("other", "0" * 64) + uv + pin("zip", "0" * 64), "utf-8")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    (packages,) = tmp_path.glob(".venv/lib/python*/site-packages")
     (packages / "pip").symlink_to(Path(pip.__file__).parent)  # takes no time
-    (folder / ".venv/bin/pip").touch()
-    for place in (folder, folder / ".venv"):  # as if this package were installed
-        (place / "pyproject.toml").touch()
-    return folder
+    for name in (".venv/bin/pip", "pyproject.toml", ".venv/pyproject.toml"):  # as if this package were installed
+        (tmp_path / name).touch()
+    return tmp_path
 
 
 def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +61,7 @@ def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         "PIP_CONFIG_FILE": "/dev/null",
         "UV_OFFLINE": "1",
         "UV_FIND_LINKS": wheels,
-        "UV_CACHE_DIR": str(folder / "cache"),
+        "UV_NO_CACHE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     settings = [f"{name}={value}" for name, value in variables.items()]
@@ -76,19 +73,6 @@ def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
-
-
-@pytest.fixture
-def bare(project: Path) -> Iterator[Path]:
-    """The project with an environment in which nothing is installed, and with its locks after the test."""
-    (project / ".venv/bin/uv").unlink(missing_ok=True)
-    (project / ".venv/requirements.txt").unlink(missing_ok=True)
-    for path in [*project.glob(".venv/lib/python*/site-packages/*-1.dist-info"), *project.glob(".venv/lib/*/*/tiny")]:
-        shutil.rmtree(path)
-    locks = {path: path.read_text("utf-8") for path in project.glob("requirements*.txt")}
-    yield project
-    for path, text in locks.items():
-        path.write_text(text, "utf-8")
 
 
 def is_installed(folder: Path) -> bool:
@@ -108,18 +92,21 @@ def test_uv_is_installed_and_installs_a_changed_lock_with_byte_code(bare: Path) 
     assert make(bare).stdout == result.stdout
 
 
-@pytest.mark.parametrize("variables", [{"UV": "/bin/false"}, {}])  # uv fails; uv cannot be installed
-def test_pip_installs_the_lock_if_uv_fails(bare: Path, variables: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"UV": "/bin/false"}, "uv failed: installing with pip\n"),
+        ({}, "uv failed: installing with pip\n"),  # uv cannot be installed
+        ({"INSTALLER": "pip"}, "Installing requirements.txt into .venv with pip\n"),
+    ],
+)
+def test_pip_installs_the_lock_if_uv_fails_or_if_it_is_asked_for(
+    bare: Path, variables: dict[str, str], said: str
+) -> None:
     (bare / "requirements-dev.txt").write_text(pin("uv", "1" * 64), "utf-8")
     result = make(bare, **variables)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith("uv failed: installing with pip\n")
-    assert is_installed(bare)
-
-
-def test_pip_can_be_asked_for(bare: Path) -> None:
-    result = make(bare, INSTALLER="pip", UV="/bin/false")
-    assert (result.returncode, result.stdout) == (0, "Installing requirements.txt into .venv with pip\n")
+    assert result.stdout.endswith(said)
     assert is_installed(bare)
 
 
