@@ -109,7 +109,7 @@ def test_a_file_that_answers_otherwise_is_not_written(clone: Path, monkeypatch: 
     monkeypatch.setitem(export.FORMATS, "litert", (".tflite", load_wrong))
     message = call(clone, "export", "mlp64", "--seed", "1", fails=True).splitlines()[-1]
     assert message.startswith("digits: exports/mlp64/ensemble.tflite is not written: ")
-    assert message.endswith("type `make environment` to install the versions that agree")
+    assert message.endswith("`make environment` installs the versions that agree")
     assert [path.name for path in (clone / "exports/mlp64").iterdir()] == ["ensemble.onnx"]
 
 

@@ -1,12 +1,10 @@
 """`make environment` with a package made here, so that no test needs a registry."""
 
-import base64
 import hashlib
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pip
@@ -14,64 +12,44 @@ import pytest
 from support import ROOT
 
 UV = Path(sys.executable).parent / "uv"
-# A build backend for the editable installation of a project without code.
-BACKEND = """
-import zipfile
-
-def build_editable(folder, config_settings=None, metadata_directory=None):
-    name = "project-1-py3-none-any.whl"
-    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
-        wheel.writestr("project-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: project\\nVersion: 1\\n")
-        wheel.writestr("project-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr("project-1.dist-info/RECORD", "")
-    return name
-"""
 
 
-def make_wheel(folder: Path, name: str, files: dict[str, str]) -> str:
-    """Write a wheel of a package, and return its lines in a lock."""
-    info = f"{name}-1.dist-info"
-    contents = {path: text.encode() for path, text in files.items()} | {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n".encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+def make_wheel(folder: Path, name: str, path: str, content: str) -> str:
+    """Write a wheel of a package with one executable file, and return the lines of the package in a lock."""
+    files = {
+        path: content,
+        f"{name}-1.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        f"{name}-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{name}-1.dist-info/RECORD": "",
     }
-    rows = []
-    for path, content in contents.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-        rows.append(f"{path},sha256={digest},{len(content)}\n")
-    file = folder / f"{name}-1-py3-none-any.whl"
-    with zipfile.ZipFile(file, "w") as wheel:
-        for path, content in contents.items():
-            entry = zipfile.ZipInfo(path)
-            entry.external_attr = 0o100755 << 16  # an executable file
-            wheel.writestr(entry, content)
-        wheel.writestr(f"{info}/RECORD", "".join(rows) + f"{info}/RECORD,,\n")
-    return pin(name, hashlib.sha256(file.read_bytes()).hexdigest())
+    wheel = folder / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file, text in files.items():
+            entry = zipfile.ZipInfo(file)
+            entry.external_attr = 0o100755 << 16
+            archive.writestr(entry, text)
+    return pin(name, hashlib.sha256(wheel.read_bytes()).hexdigest())
 
 
 def pin(name: str, digest: str) -> str:
     return f"{name}==1 \\\n    --hash=sha256:{digest}\n"
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with this Makefile, a project without code, and a lock of one package; uv is in that for development."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "Makefile", folder)
-    wheels = folder / "wheels"
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A folder with this Makefile, an environment with pip alone, a lock of one package, and one with uv."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    wheels = tmp_path / "wheels"
     wheels.mkdir()
-    (folder / "requirements.txt").write_text(make_wheel(wheels, "tiny", {"tiny/__init__.py": ""}), "utf-8")
-    uv = make_wheel(wheels, "uv", {"uv-1.data/scripts/uv": f'#!/bin/sh\nexec {UV} "$@"\n'})
-    (folder / "requirements-dev.txt").write_text(pin("other", "0" * 64) + uv + pin("zip", "0" * 64), "utf-8")
-    (folder / "backend.py").write_text(BACKEND, "utf-8")
-    (folder / "pyproject.toml").write_text(
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n', "utf-8"
-    )
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
-    (packages,) = folder.glob(".venv/lib/python*/site-packages")
+    (tmp_path / "requirements.txt").write_text(make_wheel(wheels, "tiny", "tiny/__init__.py", ""), "utf-8")
+    uv = make_wheel(wheels, "uv", "uv-1.data/scripts/uv", f'#!/bin/sh\nexec {UV} "$@"\n')
+    (tmp_path / "requirements-dev.txt").write_text(pin("other", "0" * 64) + uv + pin("zip", "0" * 64), "utf-8")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    (packages,) = tmp_path.glob(".venv/lib/python*/site-packages")
     (packages / "pip").symlink_to(Path(pip.__file__).parent)  # takes no time
-    (folder / ".venv/bin/pip").touch()
-    return folder
+    for name in (".venv/bin/pip", "pyproject.toml", ".venv/pyproject.toml"):  # as if this package were installed
+        (tmp_path / name).touch()
+    return tmp_path
 
 
 def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +61,7 @@ def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         "PIP_CONFIG_FILE": "/dev/null",
         "UV_OFFLINE": "1",
         "UV_FIND_LINKS": wheels,
-        "UV_CACHE_DIR": str(folder / "cache"),
+        "UV_NO_CACHE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     settings = [f"{name}={value}" for name, value in variables.items()]
@@ -95,20 +73,6 @@ def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
-
-
-@pytest.fixture
-def bare(project: Path) -> Iterator[Path]:
-    """The project with an environment in which nothing is installed, and with its locks after the test."""
-    (project / ".venv/bin/uv").unlink(missing_ok=True)
-    for path in (project / ".venv").glob("*.t*"):  # the copies of the lock and of pyproject.toml
-        path.unlink()
-    for path in [*project.glob(".venv/lib/python*/site-packages/*-1.dist-info"), *project.glob(".venv/lib/*/*/tiny")]:
-        shutil.rmtree(path)
-    locks = {path: path.read_text("utf-8") for path in project.glob("requirements*.txt")}
-    yield project
-    for path, text in locks.items():
-        path.write_text(text, "utf-8")
 
 
 def is_installed(folder: Path) -> bool:
@@ -128,18 +92,21 @@ def test_uv_is_installed_and_installs_a_changed_lock_with_byte_code(bare: Path) 
     assert make(bare).stdout == result.stdout
 
 
-@pytest.mark.parametrize("variables", [{"UV": "/bin/false"}, {}])  # uv fails; uv cannot be installed
-def test_pip_installs_the_lock_if_uv_fails(bare: Path, variables: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"UV": "/bin/false"}, "uv failed: installing with pip\n"),
+        ({}, "uv failed: installing with pip\n"),  # uv cannot be installed
+        ({"INSTALLER": "pip"}, "Installing requirements.txt into .venv with pip\n"),
+    ],
+)
+def test_pip_installs_the_lock_if_uv_fails_or_if_it_is_asked_for(
+    bare: Path, variables: dict[str, str], said: str
+) -> None:
     (bare / "requirements-dev.txt").write_text(pin("uv", "1" * 64), "utf-8")
     result = make(bare, **variables)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith("uv failed: installing with pip\n")
-    assert is_installed(bare)
-
-
-def test_pip_can_be_asked_for(bare: Path) -> None:
-    result = make(bare, INSTALLER="pip", UV="/bin/false")
-    assert (result.returncode, result.stdout) == (0, "Installing requirements.txt into .venv with pip\n")
+    assert result.stdout.endswith(said)
     assert is_installed(bare)
 
 

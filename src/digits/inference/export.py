@@ -158,6 +158,6 @@ def _difference(path: Path, expected: Floats, found: Floats) -> float:
     if answers or not difference <= TOLERANCE:  # NaN, too, is a difference
         raise UserError(
             f"{path} is not written: {answers} of its {len(expected):,} answers are not those of Keras, and "
-            f"probabilities differ by up to {difference:.2g}: type `make environment` to install the versions that agree"
+            f"probabilities differ by up to {difference:.2g}: `make environment` installs the versions that agree"
         )
     return difference
