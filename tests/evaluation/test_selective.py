@@ -61,7 +61,7 @@ def test_targets_are_for_the_mean_of_the_seeds_and_for_each_seed() -> None:
     sure, unsure = np.eye(10)[labels], np.full((4000, 10), 0.1)
     sides = np.stack([sure, unsure]), labels
     (*_, strictest) = selective.at_targets(sides, sides)
-    assert strictest.accuracy == selective.PROMISE == 0.999
+    assert strictest.target_accuracy == selective.STRICTEST_TARGET == 0.999
     assert strictest.ensemble == Answers(0.55, 1.0, 1.0, True)
     assert strictest.seeds == [Answers(1.0, 1.0, 1.0, True), Answers(None, 0.0, None, None)]
 

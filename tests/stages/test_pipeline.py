@@ -121,11 +121,11 @@ def test_thresholds_are_chosen_on_validation_images_and_tried_on_test_images(tem
     assert found["validation"]["accuracy"]["values"] == pytest.approx(right.mean(axis=1), abs=1e-6)
     mean = held_out.mean(axis=0).argmax(axis=1) == validation["labels"]
     assert found["validation"]["ensemble"]["accuracy"] == pytest.approx(mean.mean(), abs=1e-6)
-    expected = selective.promises((held_out, validation["labels"]), (tested, test["labels"]))
+    expected = selective.at_targets((held_out, validation["labels"]), (tested, test["labels"]))
     assert found["selective"]["chosen_on"] == "validation"
-    for promise, wanted in zip(found["selective"]["promises"], expected, strict=True):
-        assert promise["accuracy"] == wanted.accuracy
-        sides = zip([promise["ensemble"], *promise["seeds"]], [wanted.ensemble, *wanted.seeds], strict=True)
+    for target, wanted in zip(found["selective"]["targets"], expected, strict=True):
+        assert target["target_accuracy"] == wanted.target_accuracy
+        sides = zip([target["ensemble"], *target["seeds"]], [wanted.ensemble, *wanted.seeds], strict=True)
         for answers, others in sides:
             # TensorFlow and NumPy differ in the last digits, by which an image can fall to the other side.
             assert answers["coverage"] == pytest.approx(others.coverage, abs=0.01)
@@ -133,15 +133,15 @@ def test_thresholds_are_chosen_on_validation_images_and_tried_on_test_images(tem
     assert len(table(template / files.risk_coverage)) == 100
 
 
-def test_the_populations_are_the_test_images_other_peoples_digits_and_faults(template: Path) -> None:
+def test_the_evaluation_sets_are_the_test_images_scikit_learns_digits_and_corruptions(template: Path) -> None:
     found, variant = metrics(template, "stress"), metrics(template, "variants/cnn")
-    assert list(found) == ["test", "scikit-learn", *stress.FAULTS]
+    assert list(found) == ["test", "scikit-learn", *stress.CORRUPTIONS]
     assert found["test"]["variants"]["cnn"]["accuracy"]["values"] == variant["test"]["accuracy"]["values"]
-    promised = {population["variants"]["cnn"]["promised"] for population in found.values()}
-    assert promised == {variant["validation"]["accuracy"]["mean"]}
-    for population in found.values():
-        row = population["variants"]["cnn"]
-        assert row["difference"] == pytest.approx(row["accuracy"]["mean"] - row["promised"], abs=1e-5)
+    expected = {each["variants"]["cnn"]["expected"] for each in found.values()}
+    assert expected == {variant["validation"]["accuracy"]["mean"]}
+    for each in found.values():
+        row = each["variants"]["cnn"]
+        assert row["difference"] == pytest.approx(row["accuracy"]["mean"] - row["expected"], abs=1e-5)
         assert row["interval"][0] < row["difference"] < row["interval"][1]
         assert row["outcome"] in list(comparison.Outcome)
 
@@ -248,7 +248,7 @@ def test_an_experiment_trains_a_variant_alone_with_one_seed_on_all_images(experi
     assert found["selective"]["chosen_on"] == "test"
     stressed = metrics(experiment, "stress")
     assert stressed["test"]["variants"]["mlp64"]["interval"] is None
-    assert stressed["inverted"]["variants"]["mlp64"]["promised"] == found["test"]["accuracy"]["mean"]
+    assert stressed["inverted"]["variants"]["mlp64"]["expected"] == found["test"]["accuracy"]["mean"]
     assert "| no image held out |" in (experiment / "cards/mlp64.md").read_text("utf-8")
     assert {row["val_loss"] for row in table(plots / "training.csv")} == {""}
     assert (plots / "validation_errors.csv").read_text("utf-8") == "index,seeds_wrong\n"

@@ -219,7 +219,8 @@ def _calibration(answers: Answers, labels: Arrays, bins: int) -> dict[str, Any]:
 
 
 def _last(epochs: pd.DataFrame) -> pd.DataFrame:
-    return epochs[epochs["epoch"] == epochs["epoch"].max()]
+    last: pd.DataFrame = epochs[epochs["epoch"] == epochs["epoch"].max()]
+    return last
 
 
 def _ensemble(probabilities: Arrays) -> Arrays:
