@@ -103,12 +103,12 @@ def is_clear(message: str) -> bool:
     return message.isprintable() and len(message) < 1000
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 200) -> None:
-    """Wait until a condition holds, and fail with a message if that takes too long."""
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 200, pause: float = 0.05) -> None:
+    """Wait until a condition holds, and fail with a message if that takes too long; `pause` between two looks."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not after {seconds} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def edit(params: Path, **changes: object) -> None:
