@@ -94,7 +94,6 @@ def generated(light: int, full: int) -> hypothesis.settings:
     return hypothesis.settings(
         max_examples=full if FULL else light,
         derandomize=not FULL,
-        deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
 
@@ -158,14 +157,6 @@ def initialize(folder: Path) -> None:
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "git", "add", ".")
     run(folder, "git", "commit", "-qm", "Start")
-
-
-def reproduce(folder: Path) -> str:
-    """Run the pipeline, commit its results, and return the output of `dvc repro`."""
-    output = run(folder, "dvc", "repro")
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "commit", "-qm", "Run the pipeline")
-    return output
 
 
 def outputs(folder: Path, *stages: str) -> list[Path]:
