@@ -185,15 +185,18 @@ def params_files(draw: st.DrawFn) -> bytes:
         indentation, key, value = block.groups()
         key, value = draw(st.tuples(st.just(key), VALUES.map(" {}".format)) | st.tuples(VALUES, st.just(value)))
         text = text.replace(block[0], f"{indentation}{key}:{value}", 1)
-    if draw(st.booleans()):
+    more = draw(st.sampled_from(["", "", "", "line", "bytes"]))
+    if more == "line":
         lines = text.split("\n")
         line = draw(st.sampled_from(["", " ", "\t", "- ", "  ", "? ", "<<: *a "])) + draw(st.sampled_from(lines))
         lines.insert(draw(st.integers(0, len(lines))), line)
         text = "\n".join(lines)
     content = bytearray(text.encode("utf-8", errors="surrogatepass"))
-    for where in draw(st.lists(st.integers(0, len(content)), max_size=3)):
-        content[where : where + draw(st.integers(0, 3))] = draw(st.binary(max_size=4))
-    return bytes(content[: draw(st.just(len(content)) | st.integers(0, len(content)))])
+    if more == "bytes":
+        for where in draw(st.lists(st.integers(0, len(content)), max_size=3)):
+            content[where : where + draw(st.integers(0, 3))] = draw(st.binary(max_size=4))
+        del content[draw(st.just(len(content)) | st.integers(0, len(content))) :]
+    return bytes(content)
 
 
 @given(content=params_files())
