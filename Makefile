@@ -103,9 +103,9 @@ names = $$(sed -n 's/==.*//p' $(1))
 licenses: development ## list the licence of every locked package: docs/licenses.md
 	@{ printf '# Licences\n\n`make licenses` writes this page. It lists the licence that each locked package for Linux or\n' && \
 	printf 'macOS declares. `namex` declares none; the licence file in the package is Apache 2.0.\n' && \
-	printf '\n## To run the pipeline (requirements.txt)\n\n' && \
+	printf '\n## For every command (requirements.txt)\n\n' && \
 	$(LICENSES) $(call names,requirements.txt) && \
-	printf '\n## For development, S3 storage, sweeps and exports (requirements-dev.txt)\n\n' && \
+	printf '\n## For development (requirements-dev.txt)\n\n' && \
 	$(LICENSES) $(call names,requirements-dev.txt); } > docs/licenses.md
 
 audit: development ## look up every locked package in the advisory database (needs the internet)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from sklearn.datasets import load_digits
-from support import IMAGES, WRITERS, copy_repository, idx_bytes, reproduce, run
+from support import IMAGES, WRITERS, copy_repository, idx_bytes, run
 
 # A shell that starts a program in the background makes it and its children ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -29,8 +29,9 @@ hypothesis.settings.load_profile("digits")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start slow tests first: one that builds the template, then those that do not need it, then the longest."""
-    items.sort(key=lambda item: (seconds(item) == 0, needs_template(item), -seconds(item)))
-    builder = next(filter(needs_template, items), None)
+    after = {item: "template" in getattr(item, "fixturenames", ()) for item in items}
+    items.sort(key=lambda item: (seconds(item) == 0, after[item], -seconds(item)))
+    builder = next(filter(after.get, items), None)
     items.sort(key=lambda item: item is not builder)
 
 
@@ -46,10 +47,6 @@ def seconds(item: pytest.Item) -> float:
     """Return about how long a test takes, as its mark `slow` says. A group counts as slow: it is not divided."""
     slow = item.get_closest_marker("slow")
     return float(slow.args[0]) if slow else 30 * (item.get_closest_marker("xdist_group") is not None)
-
-
-def needs_template(item: pytest.Item) -> bool:
-    return "template" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +101,10 @@ def template(raw: Path, shared: Path) -> Path:
 
     def build(folder: Path) -> str:
         copy_repository(folder, raw, variants=["mlp64", "cnn"], train__epochs=2, train__seeds=[0, 1])
-        return reproduce(folder)
+        output = run(folder, "dvc", "repro")
+        run(folder, "git", "add", "--all")
+        run(folder, "git", "commit", "-qm", "Run the pipeline")
+        return output
 
     return build_once(shared / "template", build)
 

@@ -94,7 +94,6 @@ def generated(light: int, full: int) -> hypothesis.settings:
     return hypothesis.settings(
         max_examples=full if FULL else light,
         derandomize=not FULL,
-        deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
 
@@ -103,12 +102,12 @@ def is_clear(message: str) -> bool:
     return message.isprintable() and len(message) < 1000
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 200) -> None:
-    """Wait until a condition holds, and fail with a message if that takes too long."""
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 200, pause: float = 0.05) -> None:
+    """Wait until a condition holds, and fail with a message if that takes too long; `pause` between two looks."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not after {seconds} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def edit(params: Path, **changes: object) -> None:
@@ -158,14 +157,6 @@ def initialize(folder: Path) -> None:
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "git", "add", ".")
     run(folder, "git", "commit", "-qm", "Start")
-
-
-def reproduce(folder: Path) -> str:
-    """Run the pipeline, commit its results, and return the output of `dvc repro`."""
-    output = run(folder, "dvc", "repro")
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "commit", "-qm", "Run the pipeline")
-    return output
 
 
 def outputs(folder: Path, *stages: str) -> list[Path]:

@@ -200,11 +200,11 @@ def test_a_stroke_of_the_mouse_is_answered_while_it_is_drawn(opened: Open, clone
     assert shares(tab).sum() == pytest.approx(1, abs=0.001)  # each is rounded down
     assert (seen(tab) == to_mnist_form(ink(tab))).all()
     seeds = trained.load(clone).ensemble.probabilities(seen(tab)[np.newaxis])[:, 0]
-    assert shares(tab) == pytest.approx(seeds.mean(axis=0), abs=2e-4)
+    assert shares(tab) == pytest.approx(seeds.mean(axis=0), abs=1.1e-3)  # the rounding, and that of the text
     dots: list[list[float]] = tab.evaluate(
         "bars.map(({ dots }) => dots.map((dot) => parseFloat(dot.style.left) / 100))"
     )
-    assert np.abs(np.array(dots).T - seeds).max() < 1e-4
+    assert np.abs(np.array(dots).T - seeds).max() < 1e-3
 
 
 def test_a_finger_draws_and_does_not_scroll(opened: Open) -> None:
@@ -253,7 +253,7 @@ def test_every_variant_answers_and_one_is_explained(opened: Open, clone: Path) -
     for variant, said in zip(("mlp64", "cnn"), says, strict=True):
         choose(tab, variant)
         mean = trained.load(clone, variant).ensemble.probabilities(seen(tab)[np.newaxis]).mean(axis=0)[0]
-        assert shares(tab) == pytest.approx(mean, abs=2e-4)
+        assert shares(tab) == pytest.approx(mean, abs=1.1e-3)  # the rounding, and that of the text
         assert said.rstrip("?") == str(mean.argmax())
         assert tab.locator("[data-variant]:visible b").all_inner_texts() == [variant]
         assert tab.locator("#missed-name").inner_text() == variant

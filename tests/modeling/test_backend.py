@@ -28,19 +28,11 @@ def test_nothing_is_printed_from_the_import_to_the_first_result() -> None:
     assert (result.stdout, result.stderr) == ("", "")
 
 
-@pytest.mark.parametrize(("cores", "threads", "workers"), [(8, 1, 8), (8, 3, 2), (2, 2, 1), (2, 5, 1)])
-def test_there_are_as_many_workers_as_the_cores_have_room_for(
-    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, workers: int
-) -> None:
-    monkeypatch.delenv("DIGITS_CORES", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    assert backend.available_workers(threads) == workers
-
-
-@pytest.mark.parametrize(("limit", "workers"), [("3", 3), ("16", 16), ("", 8), ("0", 8), ("-1", 8), ("many", 8)])
-def test_the_number_of_cores_can_be_set_in_the_environment(
-    monkeypatch: pytest.MonkeyPatch, limit: str, workers: int
-) -> None:
+def test_there_are_as_many_workers_as_the_cores_have_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setenv("DIGITS_CORES", limit)
-    assert backend.available_workers(1) == workers
+    for limit, threads, workers in [("", 1, 8), ("", 3, 2), ("", 9, 1), ("3", 1, 3), ("16", 1, 16)]:
+        monkeypatch.setenv("DIGITS_CORES", limit)
+        assert backend.available_workers(threads) == workers
+    for unusable in ("0", "-1", "many"):
+        monkeypatch.setenv("DIGITS_CORES", unusable)
+        assert backend.available_workers(1) == 8

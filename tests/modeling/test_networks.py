@@ -51,24 +51,13 @@ def test_a_saved_model_maps_raw_pixels_to_probabilities(data: tuple[IMAGES, IMAG
     assert sorted(tmp_path.iterdir()) == [first, second]
 
 
-def test_weights_can_be_set_in_another_model(data: tuple[IMAGES, IMAGES]) -> None:
-    model, other = (networks.build(PARAMS.model("mlp64"), seed) for seed in (0, 1))
-    networks.set_weights(other, networks.weights(model))
-    np.testing.assert_array_equal(
-        networks.compile_logits(model)(data[0][:5]), networks.compile_logits(other)(data[0][:5])
-    )
-
-
-def test_a_damaged_model_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_and_a_damaged_model_are_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
+    with pytest.raises(UserError, match=r"model.keras does not exist: type `dvc repro`$"):
+        networks.load(path)
     path.write_bytes(b"not a model")
     with pytest.raises(UserError, match=r"model.keras cannot be loaded: it is damaged, or .*; type `digits repair`"):
         networks.load(path)
-
-
-def test_a_model_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model.keras does not exist: type `dvc repro`$"):
-        networks.load(tmp_path / "model.keras")
 
 
 def test_a_model_that_contains_code_is_refused_and_runs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,15 +75,14 @@ def test_a_model_that_contains_code_is_refused_and_runs_none(tmp_path: Path, mon
     assert mark.exists(), "the code in the file does nothing, so its refusal proves nothing"
 
 
-@pytest.mark.parametrize(("module", "function"), [("os", "system"), ("builtins", "eval"), ("subprocess", "run")])
-def test_a_model_that_refers_to_a_function_of_python_is_refused(tmp_path: Path, module: str, function: str) -> None:
+def test_a_model_that_refers_to_a_function_of_python_is_refused(tmp_path: Path) -> None:
     good, bad, mark = tmp_path / "good.keras", tmp_path / "bad.keras", tmp_path / "mark"
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(good)
     with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w") as target:
         for name in source.namelist():
             content = source.read(name)
             if name == "config.json":
-                call = {"module": module, "class_name": function, "config": {"command": f"touch {mark}"}}
+                call = {"module": "os", "class_name": "system", "config": {"command": f"touch {mark}"}}
                 content = json.dumps(json.loads(content) | call).encode()
             target.writestr(name, content)
     with pytest.raises(UserError, match=r"bad.keras cannot be loaded") as caught:

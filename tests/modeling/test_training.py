@@ -14,7 +14,8 @@ from digits.modeling.training import EpochResult
 
 PARAMS = committed_params()
 pytestmark = pytest.mark.slow(3)
-VARIANTS = ["softmax", "mlp64", "mlp128", "cnn", "cnn-large"]
+# One that XLA compiles, and one with convolutions, shifts, distortions, dropout and averages.
+BOTH = pytest.mark.parametrize("variant", ["mlp64", "cnn-large"])
 Data = tuple[IMAGES, IMAGES]
 
 
@@ -47,7 +48,7 @@ def content(results: list[EpochResult]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@BOTH
 def test_after_epoch_k_a_run_is_a_run_of_k_epochs(variant: str, data: Data) -> None:
     settings = PARAMS.model(variant)
     (long,), (short,) = (train(settings, data, epochs=epochs).values() for epochs in (3, 2))
@@ -55,8 +56,7 @@ def test_after_epoch_k_a_run_is_a_run_of_k_epochs(variant: str, data: Data) -> N
     assert any((long[0].weights[path] != long[1].weights[path]).any() for path in long[0].weights)
 
 
-# One that XLA compiles, and one with convolutions, shifts, distortions, dropout and averages.
-@pytest.mark.parametrize("variant", ["mlp64", "cnn-large"])
+@BOTH
 def test_a_run_depends_on_its_own_seed_alone(variant: str, data: Data) -> None:
     settings, held_out = PARAMS.model(variant), (data[0][:50], data[1][:50])
     expected = train(settings, data, epochs=2, seeds=[0, 3, 7], workers=1, validation=held_out)
@@ -70,41 +70,24 @@ def test_a_run_depends_on_its_own_seed_alone(variant: str, data: Data) -> None:
     assert any((first[path] != second[path]).any() for path in first)
 
 
-# One that XLA compiles, and one with convolutions, shifts, distortions, dropout and averages.
-@pytest.mark.parametrize("variant", ["mlp64", "cnn-large"])
+@BOTH
 def test_a_batch_larger_than_the_data_is_all_images(variant: str, data: Data) -> None:
     runs = [
         train(PARAMS.model(variant).model_copy(update={"batch_size": size}), data, epochs=2)[0]
-        for size in (len(data[0]), len(data[0]) + 1, 60_000)
+        for size in (len(data[0]), 60_000)
     ]
-    assert content(runs[0]) == content(runs[1]) == content(runs[2])
+    assert content(runs[0]) == content(runs[1])
     assert np.isfinite(runs[0][0].loss)
 
 
-@pytest.mark.parametrize(
-    ("changes", "finite"),
-    [
-        ({}, True),
-        ({"val_loss": 1.0}, True),
-        ({"loss": float("nan")}, False),
-        ({"loss": float("inf")}, False),
-        ({"val_loss": float("nan")}, False),
-        ({"weights": {"a": np.zeros(2, np.float32), "b": np.array([0, np.inf], np.float32)}}, False),
-    ],
-)
-def test_an_epoch_is_finite_if_its_losses_and_weights_are(changes: dict[str, Any], finite: bool) -> None:
-    epoch = EpochResult(
-        seed=0,
-        epoch=1,
-        loss=1.0,
-        accuracy=0.5,
-        val_loss=None,
-        val_accuracy=None,
-        val_wrong=None,
-        weights={"a": np.zeros(2, np.float32)},
-        optimizer=[],
-    )
-    assert replace(epoch, **changes).is_finite is finite
+@pytest.mark.parametrize("part", ["loss", "val_loss", "weights"])
+def test_an_epoch_is_finite_if_its_losses_and_weights_are(part: str, data: Data) -> None:
+    ((result,),) = train(PARAMS.model("softmax"), data, validation=data).values()
+    assert result.is_finite
+    assert replace(result, val_loss=None).is_finite
+    for value in (np.nan, np.inf):
+        broken = {"a": np.array([0, value], np.float32)} if part == "weights" else value
+        assert not replace(result, **{part: broken}).is_finite
 
 
 def test_the_runs_proceed_side_by_side(data: Data) -> None:
@@ -116,7 +99,8 @@ def test_the_runs_proceed_side_by_side(data: Data) -> None:
     assert order == [(1, 5), (1, 4), (2, 5), (2, 4), (3, 5), (3, 4)]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+# Both losses, both optimizers, with and without XLA.
+@pytest.mark.parametrize("variant", ["mlp64", "mlp128", "cnn"])
 def test_an_epoch_takes_the_same_steps_as_keras_fit(variant: str, data: Data) -> None:
     settings = PARAMS.model(variant).model_copy(update={"shift": 0, "distortion": None, "dropout": 0.0})
     images, labels = data
@@ -195,21 +179,13 @@ def test_an_exception_in_a_worker_is_raised_to_the_caller(
     assert threading.active_count() == before
 
 
-def test_a_generator_that_is_closed_early_stops_its_threads(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    def record(settings: ModelSettings, seed: int, epoch: int, count: int) -> Any:
-        started.append((seed, epoch))
-        return inputs(settings, seed, epoch, count)
-
-    started: list[tuple[int, int]] = []
-    inputs = training.epoch_inputs
-    monkeypatch.setattr(training, "epoch_inputs", record)
+def test_a_generator_that_is_closed_early_stops_its_threads(data: Data) -> None:
     before = threading.active_count()
     runs = training.train(PARAMS.model("softmax"), data, None, epochs=10_000, seeds=[0, 1, 2], workers=2)
     assert next(runs).epoch == 1
     assert threading.active_count() > before
-    runs.close()
+    runs.close()  # waits for the threads
     assert threading.active_count() == before
-    assert len(started) < 1000  # of 30,000
 
 
 def test_the_order_of_the_images_depends_on_the_seed_and_the_epoch_alone() -> None:
