@@ -2,8 +2,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check format coverage mutants faults test-bytes demo-sweep experiments bench calibration tables \
-	page lock licenses audit repository environment development
+.PHONY: help repro test check format coverage mutants faults test-bytes experiments bench calibration tables page lock \
+	licenses audit repository environment development
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
 
 repro: repository environment ## run the pipeline: data, training, metrics and figures
-	@echo "Running the pipeline; a first run takes five to eleven minutes"
+	@echo "Running the pipeline; a first run takes four to eleven minutes"
 	$(BIN)/dvc repro
 	@$(BIN)/digits verify --after-repro
 
@@ -31,7 +31,8 @@ check: development ## check style, types, workflows, dvc.lock, and the figures a
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	$(BIN)/zizmor --offline --quiet .github/workflows
-	$(BIN)/python tools/tables.py --check
+	$(BIN)/rumdl check --quiet --no-cache .
+	$(BIN)/python tools/results.py --check
 	$(BIN)/python tools/check_docs.py
 	$(BIN)/digits check-lock
 
@@ -69,27 +70,24 @@ page: environment ## write page/index.html, on which a drawn or photographed dig
 	$(BIN)/digits page
 
 # The other libraries have their own environment, because Keras would import JAX. pip installs no dependencies: those of
-# PyTorch are gigabytes of GPU libraries. The folder gets a .dvcignore, so that DVC does not search it.
+# PyTorch are gigabytes of GPU libraries. The folder gets a .dvcignore, so that DVC does not search it. `make bench
+# SECTIONS="epoch pipeline"` measures these sections only.
 PEERS := .venv-bench
-bench: environment ## measure time and memory, beside other libraries: benchmarks/results.md
+bench: environment ## measure training beside other libraries, and the pipeline: benchmarks/results.json
 	@$(MAKE) --no-print-directory environment VENV=$(PEERS)
 	@cmp -s benchmarks/requirements.txt $(PEERS)/benchmarks.txt || { \
 		echo "Installing benchmarks/requirements.txt into $(PEERS)" && \
 		$(PEERS)/bin/python -m pip install --quiet --no-deps --requirement benchmarks/requirements.txt && \
 		echo '*' > $(PEERS)/.dvcignore && \
 		cp benchmarks/requirements.txt $(PEERS)/benchmarks.txt; }
-	$(PEERS)/bin/python benchmarks/run.py
-
-# As root: each host is a network namespace. Needs the data in the DVC cache.
-demo-sweep: development ## run a sweep on three simulated hosts, one of which dies: benchmarks/sweep.json
-	$(BIN)/python benchmarks/sweep.py hosts
+	$(PEERS)/bin/python benchmarks/run.py $(SECTIONS)
 
 # With QMNIST's table: make calibration WRITERS="path/or/URL SHA-256". Pools that benchmarks/calibration/ lacks are trained.
-calibration: environment ## measure how often a verdict is right: benchmarks/calibration.json and .png
+calibration: environment ## measure how often a verdict is right: benchmarks/calibration.json
 	$(BIN)/python benchmarks/calibration.py $(if $(WRITERS),--writers $(WRITERS))
 
-tables: environment ## write the tables in README.md and docs/ from metrics/ and benchmarks/
-	$(BIN)/python tools/tables.py
+tables: environment ## write the tables of results in README.md and docs/results.md
+	$(BIN)/python tools/results.py
 
 # uv resolves for every platform and Python version. The locks name no registry, so that they work with any mirror.
 LOCK := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
@@ -105,10 +103,10 @@ names = $$(sed -n 's/==.*//p' $(1))
 licenses: development ## list the licence of every locked package: docs/licenses.md
 	@{ printf '# Licences\n\n`make licenses` writes this page. It lists the licence that each locked package for Linux or\n' && \
 	printf 'macOS declares. `namex` declares none; the licence file in the package is Apache 2.0.\n' && \
-	printf '\n## To run the pipeline (requirements.txt)\n\n' && \
+	printf '\n## For every command (requirements.txt)\n\n' && \
 	$(LICENSES) $(call names,requirements.txt) && \
-	printf '\n## For development, S3 storage, sweeps and exports (requirements-dev.txt)\n\n' && \
-	$(LICENSES) $$(sed -n 's/==.*//p' requirements-dev.txt | grep -vxF "$(call names,requirements.txt)"); } > docs/licenses.md
+	printf '\n## For development (requirements-dev.txt)\n\n' && \
+	$(LICENSES) $(call names,requirements-dev.txt); } > docs/licenses.md
 
 audit: development ## look up every locked package in the advisory database (needs the internet)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt

@@ -1,12 +1,12 @@
-"""Measure how often the verdict of a review is right, and write calibration.json and calibration.png beside this file.
+"""Measure how often the verdict of a review is right, and write calibration.json beside this file.
 
     make calibration                                         # train the pools that are missing, then measure
     python benchmarks/calibration.py --writers TABLE SHA256  # with QMNIST's table, as in evaluate.writers
 
-Training all pools takes half an hour on two cores, and measuring a few minutes; the errors of all seeds are kept in
-calibration/. A draw takes five seeds from a pool for each side, so that the truth about the two sides is known from the
-whole pools. Draws from one pool share its seeds: the intervals of the shares account for the number of draws, not for
-the size of the pools.
+A pool holds the test errors of many seeds of a variant. Training all pools takes half an hour on two cores, and
+measuring a few minutes; calibration/ keeps the errors of all seeds. A draw takes five seeds from a pool for each side,
+so that the truth about the two sides is known from the whole pools. Draws from one pool share its seeds: the intervals
+of the shares account for the number of draws, not for the size of the pools.
 """
 
 import argparse
@@ -14,50 +14,97 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from calibration_pool import POOLS, ROOT, SIZES, UNITS, read
-from matplotlib.figure import Figure
+from common import BENCHMARKS, PARAMS, ROOT, load, provenance
 from numpy.typing import NDArray
-from run import commit, machine, versions
 from scipy.stats import binomtest
 
 from digits.core import params, paths
-from digits.core.artifacts import round_floats, write_json
+from digits.core.artifacts import atomic_write, read_arrays, write_json
 from digits.core.errors import UserError
 from digits.data.writers import read_writers
 from digits.evaluation import comparison, statistics
 from digits.evaluation.comparison import Outcome, Result, Verdict
-from digits.plots import COLORS, STYLE, save
 
-RESULTS, FIGURE = ROOT / "benchmarks/calibration.json", ROOT / "benchmarks/calibration.png"
+RESULTS = BENCHMARKS / "calibration.json"
 DRAWS = 1000
 SEEDS = 5  # of each side
 MORE_SEEDS = (5, 10, 15, 20)
 PAIRS = (("softmax", "mlp64"), ("mlp128", "mlp64"), ("mlp64", "cnn"), ("mlp64", "mlp64-80"), ("mlp64", "mlp64-96"))
+# Stands for a processor without AVX-512. It changes no byte of softmax and mlp64, whose loops XLA compiles.
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+DENSE, CNN = range(40), range(20)
+SIZES = {"softmax": DENSE, "mlp64": DENSE, "mlp128": DENSE, "cnn": CNN}
+UNITS = (68, 72, 80, 96)
+
+DECIDED = (Outcome.BETTER, Outcome.WORSE)
 
 Errors = NDArray[np.bool_]  # (seeds, images)
-Draw = Callable[[], dict[str, tuple[Errors, Errors]]]
+Sides = dict[str, tuple[Errors, Errors]]  # by variant
 
 
-@dataclass(frozen=True)
-class Share:
-    """How often something happened in the draws, with the 95 % interval of Clopper and Pearson."""
+class SeedPool(NamedTuple):
+    """Runs of one variant that differ in nothing but the seed."""
 
-    share: float
-    interval: tuple[float, float]
+    variant: str
+    seeds: range
+    units: int | None = None  # of the hidden layer; None: as in params.yaml
+    environment: Mapping[str, str] = {}  # of the process that trains
 
 
-def share(events: Sequence[bool]) -> Share:
-    """Return the share of draws with an event."""
+POOLS = {
+    **{name: SeedPool(name, seeds) for name, seeds in SIZES.items()},
+    **{f"mlp64-{units}": SeedPool("mlp64", DENSE, units) for units in UNITS},
+    **{f"{name}-avx2": SeedPool(name, seeds, environment=AVX2) for name, seeds in SIZES.items()},
+}
+
+
+def pool_file(name: str) -> Path:
+    return BENCHMARKS / f"calibration/{name}.npz"
+
+
+def read(name: str) -> Errors:
+    """Return whether each seed of a pool misclassifies each test image, bool (seeds, images)."""
+    arrays = read_arrays(pool_file(name))
+    return np.unpackbits(arrays["wrong"], axis=1, count=int(arrays["images"])).astype(bool)
+
+
+def train(name: str) -> None:
+    """Train a pool in this process, and write its file."""
+    # TensorFlow, which the measurements do not need
+    from digits.modeling import networks, training  # noqa: PLC0415
+    from digits.modeling.backend import available_workers, pin_threads  # noqa: PLC0415
+
+    pool, section = POOLS[name], PARAMS.train
+    settings = PARAMS.models[pool.variant]
+    if pool.units is not None:
+        settings = settings.model_copy(update={"units": [pool.units]})
+    workers = available_workers(section.threads)
+    pin_threads(section.threads, workers)
+    data = load("train") if settings.validation else load("train", "validation")
+    images, labels = load("test")
+    model = networks.build(settings, 0)
+    predict = networks.compile_logits(model)
+    wrong = np.zeros((len(pool.seeds), len(labels)), bool)
+    for result in training.train(settings, data, None, epochs=section.epochs, seeds=pool.seeds, workers=workers):
+        if result.epoch == section.epochs:
+            networks.set_weights(model, result.weights)
+            wrong[pool.seeds.index(result.seed)] = predict(images).argmax(axis=1) != labels
+    with atomic_write(pool_file(name)) as temporary:
+        np.savez_compressed(temporary, wrong=np.packbits(wrong, axis=1), images=np.int64(wrong.shape[1]))
+
+
+def share(events: Sequence[bool]) -> dict[str, Any]:
+    """Return the share of draws with an event, with the 95 % interval of Clopper and Pearson."""
     interval = binomtest(int(np.sum(events)), len(events)).proportion_ci()
-    return Share(float(np.mean(events)), (float(interval.low), float(interval.high)))
+    return {"share": float(np.mean(events)), "interval": [float(interval.low), float(interval.high)]}
 
 
-class Calibration:
+class Draws:
     """Draws of two sides from pools, always the same for the same pools."""
 
     def __init__(self, pools: Mapping[str, Errors], writers: NDArray[np.int64] | None, draws: int = DRAWS) -> None:
@@ -69,109 +116,83 @@ class Calibration:
         found = {
             "draws": self.draws,
             "seeds": SEEDS,
-            "pools": {name: self._pool(name) for name in self.pools},
-            "false_verdicts": self._false_verdicts(),
-            "power": {str(units): self._power(f"mlp64-{units}") for units in UNITS},
-            "coverage": {f"{base} and {head}": self._coverage(base, head) for base, head in PAIRS},
+            "pools": {
+                name: {"seeds": len(errors), "errors": float(errors.mean()), "std": float(errors.std(ddof=1))}
+                for name, errors in ((name, pool.sum(axis=1)) for name, pool in self.pools.items())
+            },
+            "false_verdicts": self.false_verdicts(),
+            "power": {str(units): self.power(f"mlp64-{units}") for units in UNITS},
+            "coverage": {f"{base} and {head}": self.coverage(base, head) for base, head in PAIRS},
         }
-        if self.writers is not None:
-            found["design_effects"] = self._design_effects(self.writers)
-        return found
+        return found if self.writers is None else found | {"design_effects": self.design_effects(self.writers)}
 
-    def _pool(self, name: str) -> dict[str, Any]:
-        errors = self.pools[name].sum(axis=1)
-        return {"seeds": len(errors), "errors": float(errors.mean()), "std": float(errors.std(ddof=1))}
-
-    def _seeds(self, pool: str, count: int) -> Errors:
-        """Return a number of different seeds of a pool."""
-        return self.pools[pool][self.random.permutation(len(self.pools[pool]))[:count]]
-
-    def _verdicts(self, draw: Draw) -> list[dict[str, Verdict]]:
-        return [
-            comparison.compare({name: (_result(base), _result(head)) for name, (base, head) in draw().items()})
-            for _ in range(self.draws)
-        ]
-
-    def _false_verdicts(self) -> dict[str, Any]:
+    def false_verdicts(self) -> dict[str, Any]:
         """Compare seeds of the same code, which no verdict should tell apart."""
 
-        def sides(count: int, head: str = "", *, same_seeds: bool = False) -> Draw:
-            """Return draws of `count` seeds for each side; `head` is the end of the name of the head's pools."""
+        def sides(count: int, head: str = "", *, same_seeds: bool = False) -> Sides:
+            """Return `count` seeds for each side; `head` is the end of the name of the head's pools."""
+            drawn = {}
+            for name in SIZES:
+                order = self.random.permutation(len(self.pools[name]))
+                others = order[:count] if same_seeds else order[count : 2 * count]
+                drawn[name] = self.pools[name][order[:count]], self.pools[name + head][others]
+            return drawn
 
-            def draw() -> dict[str, tuple[Errors, Errors]]:
-                drawn = {}
-                for name in SIZES:
-                    order = self.random.permutation(len(self.pools[name]))
-                    others = order[:count] if same_seeds else order[count : 2 * count]
-                    drawn[name] = self.pools[name][order[:count]], self.pools[name + head][others]
-                return drawn
-
-            return draw
-
-        kinds = {
-            "five seeds": sides(SEEDS),
-            "other processor": sides(SEEDS, "-avx2"),
-            "same seeds": sides(SEEDS, "-avx2", same_seeds=True),
+        kinds: dict[str, Callable[[], Sides]] = {
+            "five seeds": lambda: sides(SEEDS),
+            "other processor": lambda: sides(SEEDS, "-avx2"),
+            "same seeds": lambda: sides(SEEDS, "-avx2", same_seeds=True),
         }
         found: dict[str, Any] = {}
         for kind, draw in kinds.items():
             verdicts = self._verdicts(draw)
             found[kind] = {
-                "any": share([any(_decided(each) for each in verdict.values()) for verdict in verdicts]),
-                "worse": share(
-                    [any(each.outcome is Outcome.WORSE for each in verdict.values()) for verdict in verdicts]
-                ),
-                "alone": {
-                    name: share([verdict[name].p_value < statistics.LEVEL for verdict in verdicts]) for name in SIZES
-                },
-                "detectable": {
-                    name: float(np.mean([verdict[name].detectable for verdict in verdicts])) for name in SIZES
-                },
+                "any": share([_any(each, *DECIDED) for each in verdicts]),
+                "worse": share([_any(each, Outcome.WORSE) for each in verdicts]),
+                "alone": {name: share([each[name].p_value < statistics.LEVEL for each in verdicts]) for name in SIZES},
             }
-        one_seed = sides(1)
-        found["one seed, images alone"] = {
-            "any": share([any(_decided(each) for each in verdict.values()) for verdict in self._verdicts(one_seed)])
-        }
-        found["one seed, McNemar"] = {"any": share([_mcnemar_after_holm(one_seed()) for _ in range(self.draws)])}
+        verdicts = self._verdicts(lambda: sides(1))
+        found["one seed, images alone"] = {"any": share([_any(each, *DECIDED) for each in verdicts])}
+        smallest = [min(statistics.holm([_mcnemar(*pair) for pair in sides(1).values()])) for _ in range(self.draws)]
+        found["one seed, McNemar"] = {"any": share([p_value < statistics.LEVEL for p_value in smallest])}
         return found
 
-    def _power(self, pool: str) -> dict[str, Any]:
+    def power(self, pool: str) -> dict[str, Any]:
         """Compare seeds of mlp64 with those of a pool that has more hidden units."""
 
-        def better(count: int) -> Share:
-            verdicts = self._verdicts(lambda: {"mlp64": (self._seeds("mlp64", count), self._seeds(pool, count))})
-            return share([verdict["mlp64"].outcome is Outcome.BETTER for verdict in verdicts])
+        def better(count: int) -> dict[str, Any]:
+            verdicts = self._verdicts(lambda: {"mlp64": self._pair("mlp64", pool, count)})
+            return share([_any(verdict, Outcome.BETTER) for verdict in verdicts])
 
-        ones = [(self._seeds("mlp64", 1), self._seeds(pool, 1)) for _ in range(self.draws)]
+        ones = [self._pair("mlp64", pool, 1) for _ in range(self.draws)]
+        found = [_mcnemar(base, head) < statistics.LEVEL and head.sum() < base.sum() for base, head in ones]
         return {
             "difference": float(self.pools["mlp64"].mean() - self.pools[pool].mean()),
             "better": {str(count): better(count) for count in MORE_SEEDS},
-            "better_by_mcnemar": share(
-                [_mcnemar(*pair) < statistics.LEVEL and pair[1].sum() < pair[0].sum() for pair in ones]
-            ),
+            "better_by_mcnemar": share(found),
         }
 
-    def _coverage(self, base: str, head: str) -> dict[str, Any]:
+    def coverage(self, base: str, head: str) -> dict[str, Any]:
         """Count the intervals that contain the difference of the whole pools."""
         truth = float(self.pools[base].mean() - self.pools[head].mean())
-        draws = [(self._seeds(base, SEEDS), self._seeds(head, SEEDS)) for _ in range(self.draws)]
+        draws = [self._pair(base, head, SEEDS) for _ in range(self.draws)]
         found = {"difference": truth, "same images": share([_covers(truth, *pair) for pair in draws])}
         if self.writers is None:
             return found
-        # Other people: writers drawn with replacement from those of the test images, each with all their digits.
+        # New writers: drawn with replacement from those of the test images, each with all their digits.
         _, cluster = np.unique(self.writers, return_inverse=True)
         members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster))[:-1])
-        fixed, clustered = [], []
+        unknown, known = [], []
         for pair in draws:
             chosen = [members[index] for index in self.random.integers(0, len(members), len(members))]
             images = np.concatenate(chosen)
-            people = np.repeat(np.arange(len(chosen)), [len(each) for each in chosen])
+            writers = np.repeat(np.arange(len(chosen)), [len(each) for each in chosen])
             sides = pair[0][:, images], pair[1][:, images]
-            fixed.append(_covers(truth, *sides))
-            clustered.append(_covers(truth, *sides, writers=people))
-        return found | {"other writers": share(fixed), "other writers, known": share(clustered)}
+            unknown.append(_covers(truth, *sides))
+            known.append(_covers(truth, *sides, writers=writers))
+        return found | {"other writers": share(unknown), "other writers, known": share(known)}
 
-    def _design_effects(self, writers: NDArray[np.int64]) -> dict[str, Any]:
+    def design_effects(self, writers: NDArray[np.int64]) -> dict[str, Any]:
         """Return by how much clusters of writers raise the variance of accuracies and of their differences."""
 
         def effect(values: NDArray[np.float64], flips: float) -> float:
@@ -180,23 +201,34 @@ class Calibration:
 
         rates = {name: self.pools[name].mean(axis=0) for name in SIZES}
         flips = {name: statistics.flips(rates[name], len(self.pools[name])) for name in SIZES}
-        pairs = [(base, head) for index, base in enumerate(SIZES) for head in list(SIZES)[index + 1 :]]
         return {
             "writers": len(np.unique(writers)),
             "accuracy": {name: effect(rates[name], flips[name]) for name in SIZES},
             "difference": {
                 f"{base} and {head}": effect(rates[head] - rates[base], flips[base] + flips[head])
-                for base, head in pairs
+                for base, head in combinations(SIZES, 2)
             },
         }
+
+    def _pair(self, base: str, head: str, count: int) -> tuple[Errors, Errors]:
+        """Return `count` different seeds of two pools."""
+        base_errors, head_errors = self.pools[base], self.pools[head]
+        base_order, head_order = (self.random.permutation(len(errors)) for errors in (base_errors, head_errors))
+        return base_errors[base_order[:count]], head_errors[head_order[:count]]
+
+    def _verdicts(self, draw: Callable[[], Sides]) -> list[dict[str, Verdict]]:
+        return [
+            comparison.compare({name: (_result(base), _result(head)) for name, (base, head) in draw().items()})
+            for _ in range(self.draws)
+        ]
 
 
 def _result(errors: Errors) -> Result:
     return Result(errors.sum(axis=1).tolist(), errors.sum(axis=0))
 
 
-def _decided(verdict: Verdict) -> bool:
-    return verdict.outcome in (Outcome.BETTER, Outcome.WORSE)
+def _any(verdicts: Mapping[str, Verdict], *outcomes: Outcome) -> bool:
+    return any(verdict.outcome in outcomes for verdict in verdicts.values())
 
 
 def _covers(truth: float, base: Errors, head: Errors, writers: NDArray[np.int64] | None = None) -> bool:
@@ -211,89 +243,29 @@ def _mcnemar(base: Errors, head: Errors) -> float:
     return float(binomtest(newly_wrong, discordant).pvalue) if discordant else 1.0
 
 
-def _mcnemar_after_holm(sides: Mapping[str, tuple[Errors, Errors]]) -> bool:
-    return min(statistics.holm([_mcnemar(*pair) for pair in sides.values()])) < statistics.LEVEL
-
-
-def draw(results: Mapping[str, Any]) -> None:
-    """Draw the false verdicts, and the power against the true difference."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        labels = {
-            "one seed, McNemar": "one seed,\nMcNemar's test",
-            "one seed, images alone": "one seed,\nimages alone",
-            "five seeds": "five seeds",
-            "other processor": "five seeds,\nother processor",
-        }
-        for row, kind in enumerate(labels):
-            found = results["false_verdicts"][kind]["any"]
-            value, low, high = (100 * part for part in (found["share"], *found["interval"]))
-            color = COLORS[1] if kind.startswith("one seed") else COLORS[0]
-            left.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=color, capsize=4)
-        left.axvline(5, color=COLORS[6], linewidth=1, linestyle="--", label="5 %, the level of the test")
-        left.set_yticks(range(len(labels)), list(labels.values()))
-        left.set_ylim(len(labels) - 0.5, -0.5)
-        left.set_xlim(left=0)
-        left.set(title="Nothing changed but the seed", xlabel="reviews with a false verdict (%)")
-        left.legend(loc="lower right")
-        power = results["power"].values()
-        sizes = [100 * row["difference"] for row in power]
-        order = np.argsort(sizes)
-        for column, color in zip(("20", "10", "5"), (COLORS[2], COLORS[4], COLORS[0]), strict=True):
-            shares = [100 * row["better"][column]["share"] for row in power]
-            right.plot(np.take(sizes, order), np.take(shares, order), "o-", color=color, label=f"{column} seeds a side")
-        shares = [100 * row["better_by_mcnemar"]["share"] for row in power]
-        right.plot(np.take(sizes, order), np.take(shares, order), "o-", color=COLORS[1], label="one seed, McNemar")
-        right.axhline(80, color=COLORS[6], linewidth=1, linestyle="--", label="80 %")
-        right.set(
-            title="mlp64 with 68, 72, 80 or 96 hidden units",
-            xlabel="true difference in accuracy (percentage points)",
-            ylabel='verdict "better" (%)',
-        )
-        right.set_ylim(0, 103)
-        right.legend(loc="upper left", bbox_to_anchor=(1.02, 1))
-        figure.suptitle("How often a review is wrong, and how often it finds a difference")
-        save(figure, FIGURE)
-
-
-def train_missing() -> None:
-    """Train the pools that have no file, each in a process with its environment variables."""
-    for pool in POOLS.values():
-        if pool.path.exists():
-            continue
-        print(f"training {len(pool.seeds)} seeds: {pool.name}", flush=True)
-        command = [sys.executable, str(ROOT / "benchmarks/calibration_pool.py"), pool.name]
-        if subprocess.run(command, check=False, env={**os.environ, **pool.environment}).returncode:
-            raise UserError(f"pool {pool.name} could not be trained: see its error message above")
-
-
 def main() -> None:
     """Train the pools that are missing, measure, and write the results."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--writers", nargs=2, metavar=("TABLE", "SHA256"), help="QMNIST's table, a path or a URL")
+    parser.add_argument("--train", choices=POOLS, metavar="POOL", help="only train one pool, in this process")
     given = parser.parse_args()
-    try:
-        train_missing()
-        pools = {name: read(pool) for name, pool in POOLS.items()}
-        table = params.Writers(source=given.writers[0], sha256=given.writers[1]) if given.writers else None
-        images = next(iter(pools.values())).shape[1]
-        writers = read_writers(table, ROOT / paths.WRITERS, images) if table else None
-    except UserError as error:
-        sys.exit(f"calibration: {error}")
-    results = Calibration(pools, writers).results()
-    results["provenance"] = {"commit": commit(), "machine": machine(), "versions": versions()}
-    plain = round_floats(_plain(results))
-    write_json(RESULTS, plain)
-    draw(plain)
-    print(f"written: {RESULTS.relative_to(ROOT)}, {FIGURE.relative_to(ROOT)}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Share):
-        return {"share": value.share, "interval": list(value.interval)}
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+    if given.train:
+        train(given.train)
+        return
+    for name, pool in POOLS.items():
+        if not pool_file(name).exists():
+            print(f"training {len(pool.seeds)} seeds: {name}", flush=True)
+            command = [sys.executable, __file__, "--train", name]
+            if subprocess.run(command, check=False, env={**os.environ, **pool.environment}).returncode:
+                raise UserError(f"pool {name} could not be trained: see its error message above")
+    pools = {name: read(name) for name in POOLS}
+    table = params.Writers(source=given.writers[0], sha256=given.writers[1]) if given.writers else None
+    writers = read_writers(table, ROOT / paths.WRITERS, pools["cnn"].shape[1]) if table else None
+    write_json(RESULTS, Draws(pools, writers).results() | {"provenance": provenance()})
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"calibration: {error}")

@@ -4,6 +4,7 @@ Tests with the mark `slow` start first. Those with the same mark `xdist_group` r
 take long.
 """
 
+import hashlib
 import shutil
 import signal
 from collections import Counter
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from sklearn.datasets import load_digits
-from support import IMAGES, copy_repository, idx_bytes, reproduce, run
+from support import IMAGES, WRITERS, copy_repository, idx_bytes, reproduce, run
 
 # A shell that starts a program in the background makes it and its children ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -29,10 +30,8 @@ hypothesis.settings.load_profile("digits")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start slow tests first: one that builds the template, then those that do not need it, then the longest."""
     items.sort(key=lambda item: (seconds(item) == 0, needs_template(item), -seconds(item)))
-    builder = next((item for item in items if needs_template(item)), None)
-    if builder is not None:
-        items.remove(builder)
-        items.insert(0, builder)
+    builder = next(filter(needs_template, items), None)
+    items.sort(key=lambda item: item is not builder)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -46,17 +45,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def seconds(item: pytest.Item) -> float:
     """Return about how long a test takes, as its mark `slow` says. A group counts as slow: it is not divided."""
     slow = item.get_closest_marker("slow")
-    if slow is not None:
-        return float(slow.args[0])
-    return 30 if is_grouped(item) else 0
+    return float(slow.args[0]) if slow else 30 * (item.get_closest_marker("xdist_group") is not None)
 
 
 def needs_template(item: pytest.Item) -> bool:
-    return is_grouped(item) or "template" in getattr(item, "fixturenames", ())
-
-
-def is_grouped(item: pytest.Item) -> bool:
-    return item.get_closest_marker("xdist_group") is not None
+    return "template" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -133,10 +126,20 @@ def clone(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def experiment(template: Path, shared: Path) -> Path:
-    """A copy of the template, after the experiment `epochs-3` has trained for three epochs: do not change it."""
+    """A copy of the template, after the experiment `alone`: one variant, one seed, three epochs. Do not change it."""
 
     def build(folder: Path) -> str:
         shutil.copytree(template, folder, symlinks=True)
-        return run(folder, "dvc", "exp", "run", "-S", "train.epochs=3", "-n", "epochs-3")
+        writers = shared / "writers.tsv"
+        writers.write_text("".join(f"0\t4\t{writer}\n" for writer in WRITERS), "utf-8")
+        settings = [
+            "variants=[mlp64]",
+            "models.mlp64.validation=false",
+            "train.epochs=3",
+            "train.seeds=[4]",
+            f"evaluate.writers={{source: '{writers}', sha256: '{hashlib.sha256(writers.read_bytes()).hexdigest()}'}}",
+        ]
+        words = [word for setting in settings for word in ("-S", setting)]
+        return run(folder, "dvc", "exp", "run", "-n", "alone", *words)
 
     return build_once(shared / "experiment", build)

@@ -11,12 +11,11 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hypothesis
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
@@ -27,6 +26,7 @@ from digits.core.params import Params
 ROOT = Path(__file__).parent.parent
 FULL = os.environ.get("DIGITS_FAULTS") == "full"  # `make faults`: more kinds, moments and examples of each fault
 IMAGES = NDArray[np.uint8]
+WRITERS = [image % 20 for image in range(397)]  # of the test images of the small data set, in an experiment
 # What `dvc repro` and `dvc exp` change. The tests read it at HEAD, never in the work tree.
 RESULTS = ("cards", "dvc.lock", "metrics", "params.yaml", "plots")
 EXPERIMENTS = "metrics/experiments.json"  # written by `digits experiments` alone; the stage compare reads it
@@ -109,27 +109,6 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 200)
     while not condition():
         assert time.monotonic() < deadline, f"not after {seconds} s: {what}"
         time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def queue_workers(folder: Path, jobs: int) -> Iterator[None]:
-    """Start workers of DVC's queue, and end those that remain.
-
-    A worker stops once the queue is empty. If there are two, the message that stops one can get lost; that worker would
-    keep a pipe open. See https://github.com/treeverse/dvc/issues/10427.
-    """
-    with (folder / ".dvc/tmp/queue.log").open("wb") as log:
-        command = ["dvc", "queue", "start", "--jobs", str(jobs)]
-        subprocess.run(command, cwd=folder, env=environment(), stdout=log, stderr=log, check=True)
-    try:
-        yield
-    finally:
-        for file in (folder / ".dvc/tmp/exps/celery").glob("*.pid"):
-            with contextlib.suppress(psutil.NoSuchProcess, ValueError):
-                worker = psutil.Process(int(file.read_text("utf-8")))
-                if "dvc-exp" in " ".join(worker.cmdline()):
-                    worker.terminate()
-                    worker.wait(30)
 
 
 def edit(params: Path, **changes: object) -> None:

@@ -82,11 +82,12 @@ def test_a_stage_writes_where_the_root_is(root: Path, folder: str) -> None:
     assert not list((root / folder).iterdir())
 
 
-def test_in_a_subfolder_a_message_has_the_path_and_the_folder_of_its_commands(root: Path) -> None:
+def test_in_a_subfolder_a_message_has_the_folder_of_its_paths_and_commands(root: Path) -> None:
     (root / "docs").mkdir()
     (root / "params.yaml").write_text("variants: 1\n", "utf-8")
-    assert call(root / "docs", "params", fails=True).startswith("digits: ../params.yaml: ")
-    assert call(root, "params", fails=True).startswith("digits: params.yaml: ")
+    message = call(root, "params", fails=True)
+    assert message.startswith("digits: params.yaml: variants is 1: it must be a list")
+    assert call(root / "docs", "params", fails=True) == message.replace("\n", " (in ..)\n")
     (root / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
     for folder, up in (("docs", " (in ..)"), (".", "")):
         message = call(root / folder, "page", fails=True)
@@ -167,6 +168,10 @@ def test_an_exception_without_an_interruption_is_raised_as_it_is(monkeypatch: py
         signal.signal(signal.SIGINT, before)
 
 
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "ways"),
     [
@@ -177,10 +182,15 @@ def test_an_exception_without_an_interruption_is_raised_as_it_is(monkeypatch: py
         ),
     ],
 )
-def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, arguments: list[str], ways: str) -> None:
+@pytest.mark.parametrize("error", [MemoryError, ResourceExhaustedError])
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], ways: str, error: type[Exception]
+) -> None:
     def run(**_: str) -> None:
-        raise MemoryError
+        raise error
 
+    errors = SimpleNamespace(ResourceExhaustedError=ResourceExhaustedError)
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(errors=errors))
     monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(run=run))
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)

@@ -39,10 +39,10 @@ DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
         "Risk",
         path,
     ),
-    "populations": lambda images, labels, path: plots.populations(
+    "evaluation sets": lambda images, labels, path: plots.evaluation_sets(
         {str(index): images[index] for index in range(7)},
         {str(index): {"a": plots.Bar(0.9, 0.01, 0.95), "b": plots.Bar(1.0, None, None)} for index in range(7)},
-        "Populations",
+        "Evaluation sets",
         path,
     ),
     "curves": lambda images, labels, path: plots.accuracy_and_loss(

@@ -66,14 +66,17 @@ def main(arguments: list[str] | None = None) -> None:
         message = f"{error.filename or command}: {error.strerror or error}{ADVICE.get(error.errno or 0, '')}"
     except KeyboardInterrupt:
         message = "interrupted; `dvc repro` starts again with the stage that was running"
-    except Exception as error:
-        # The latter is TensorFlow's, which is not imported here.
-        if not isinstance(error, MemoryError) and type(error).__name__ != "ResourceExhaustedError":
-            raise
+    except _memory_errors():
         message = _out_of_memory(command, given)
     else:
         return
     sys.exit(f"digits: {location.message(message)}")
+
+
+def _memory_errors() -> tuple[type[Exception], ...]:
+    """Return Python's exception for too little memory, and that of TensorFlow if the command has imported it."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else (MemoryError,)
 
 
 def _out_of_memory(command: str, given: dict[str, Any]) -> str:
@@ -144,16 +147,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--allow-removed",
+        dest="removed",
         metavar="VARIANT",
         action="append",
         default=[],
         help="let the head lack a variant",
     )
-    command.add_argument("--allow-new-data", action="store_true", help="let the test images differ")
-    command.add_argument("--allow-fewer-seeds", action="store_true", help="let the head have fewer seeds than the base")
-    command.add_argument(
-        "--allow-no-base", action="store_true", help="let the base lack results of its own that can be read"
-    )
+    for name, text in {
+        "new-data": "let the test images differ",
+        "fewer-seeds": "let the head have fewer seeds than the base",
+        "no-base": "let the base lack results of its own that can be read",
+    }.items():
+        command.add_argument(f"--allow-{name}", dest=name.replace("-", "_"), action="store_true", help=text)
 
     add("experiments", _experiments, "run the experiments in experiments.yaml, and write metrics/experiments.json")
 
@@ -175,9 +180,14 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=int, metavar="N", help="workers on this machine (default: cores / train.threads)"
     )
     command.add_argument(
-        "--git-remote", metavar="NAME", help="Git remote for clones and experiments (default: origin with --address)"
+        "--git-remote",
+        dest="remote",
+        metavar="NAME",
+        help="Git remote for clones and experiments (default: origin with --address)",
     )
-    command.add_argument("--no-cache", action="store_true", help="do not download models and predictions")
+    command.add_argument(
+        "--no-cache", dest="pull_cache", action="store_false", help="do not download models and predictions"
+    )
 
     command = add("export", _export, "write a variant's models as ONNX and LiteRT files (see docs/use.md)")
     command.add_argument("variant", help="an entry under models in params.yaml")
@@ -224,9 +234,9 @@ def _checksums(location: Location, folder: str) -> None:
     from digits.data import downloads
 
     names = params.load(paths.PARAMS).download.files.by_name()
-    specs = downloads.describe(location.file(folder), list(names))
+    specs = downloads.describe(location.here / folder, list(names))
     print("# in place of the keys sources and files of download in params.yaml")
-    print(f"  sources: [{json.dumps(str(location.file(folder).resolve()))}]\n  files:")
+    print(f"  sources: [{json.dumps(str((location.here / folder).resolve()))}]\n  files:")
     for name, spec in specs.items():
         print(f"    {name}: {{bytes: {spec.bytes}, sha256: {spec.sha256}}}")
 
@@ -262,26 +272,11 @@ def _verify(location: Location, base: str, *, after_repro: bool) -> None:
 
 
 def _review(
-    location: Location,
-    base: str,
-    head: str | None,
-    allow_removed: list[str],
-    *,
-    allow_new_data: bool,
-    allow_fewer_seeds: bool,
-    allow_no_base: bool,
-    fail_if_worse: bool,
-    one_seed: bool,
+    location: Location, base: str, head: str | None, *, fail_if_worse: bool, one_seed: bool, **allowed: Any
 ) -> None:
     from digits.review import render, report
 
-    allowed = report.Allowed(
-        removed=frozenset(allow_removed),
-        new_data=allow_new_data,
-        fewer_seeds=allow_fewer_seeds,
-        no_base=allow_no_base,
-    )
-    result = report.review(ROOT, base, head, allowed)
+    result = report.review(ROOT, base, head, report.Allowed(**allowed))
     render.write(result, paths.REVIEW, paths.TEST)
     print(render.summary(result))
     folder = location.shown(paths.REVIEW)
@@ -301,23 +296,14 @@ def _experiments(_: Location) -> None:
     experiments.write(paths.EXPERIMENT_METRICS, experiments.results(ROOT, wanted, source, commit))
 
 
-def _sweep(
-    location: Location,
-    settings: list[str],
-    name: str,
-    address: str | None,
-    workers: int | None,
-    git_remote: str | None,
-    *,
-    no_cache: bool,
-) -> None:
+def _sweep(location: Location, settings: list[str], name: str, **options: Any) -> None:
     try:
         from digits.sweep import leaderboard, runner
     except ModuleNotFoundError as error:
         raise UserError(f"sweep needs {error.name}: type `make environment`") from None
 
     trials = runner.grid(settings, name)
-    result = runner.run(runner.Sweep(ROOT, trials, address, workers, git_remote, pull_cache=not no_cache))
+    result = runner.run(runner.Sweep(ROOT, trials, **options))
     if result.scores:
         folder = runner.FOLDER / name
         print(leaderboard.write(trials, result.scores, result.settings, ROOT, folder))
@@ -362,7 +348,7 @@ def _read(location: Location, files: list[str], variant: str | None, show: Path 
     results: list[dict[str, Any]] = []
     for file in files:
         try:
-            picture = pictures.open_picture(file if file == pictures.STANDARD_INPUT else str(location.file(file)))
+            picture = pictures.open_picture(file if file == pictures.STANDARD_INPUT else str(location.here / file))
             lines = reader.read(picture, model)
         except UserError as error:
             print(f"digits: {file}: {error}", file=sys.stderr)
@@ -370,7 +356,7 @@ def _read(location: Location, files: list[str], variant: str | None, show: Path 
             continue
         results.append({"file": file, "lines": [[digit.as_json() for digit in line] for line in lines]})
         if show:
-            pictures.save(location.file(show), reader.draw(picture, lines))
+            pictures.save(location.here / show, reader.draw(picture, lines))
         if not as_json:
             for line in lines:
                 print(f"{file}: {''.join(digit.text for digit in line)}")

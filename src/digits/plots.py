@@ -199,21 +199,21 @@ def risk_coverage(
 
 
 class Bar(NamedTuple):
-    """An accuracy, its standard deviation over the seeds, and the accuracy that was promised."""
+    """An accuracy, its standard deviation over the seeds, and the accuracy expected from the validation images."""
 
     mean: float
     std: float | None
-    promised: float | None
+    expected: float | None
 
 
-def populations(
+def evaluation_sets(
     examples: Mapping[str, Images], accuracies: Mapping[str, Mapping[str, Bar]], title: str, path: Path
 ) -> None:
-    """Draw the accuracy of each variant on several populations of images, with an example of each above its bars.
+    """Draw the accuracy of each variant on several evaluation sets, with an example of each above its bars.
 
     Args:
-        examples: an image (28, 28) by population.
-        accuracies: by population and variant.
+        examples: an image (28, 28) by evaluation set.
+        accuracies: by evaluation set and variant.
         title: the title.
         path: the PNG file.
     """
@@ -237,8 +237,8 @@ def populations(
             for row, bar in enumerate(accuracies[name].values()):
                 bars.barh(row, bar.mean, xerr=bar.std, color=COLORS[row % len(COLORS)], error_kw={"linewidth": 1})
                 bars.text(1.04, row, percent(bar.mean, 1), va="center", fontsize=8)
-                if bar.promised is not None:
-                    bars.plot([bar.promised] * 2, [row - 0.45, row + 0.45], color="black", linewidth=1.2)
+                if bar.expected is not None:
+                    bars.plot([bar.expected] * 2, [row - 0.45, row + 0.45], color="black", linewidth=1.2)
             bars.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(len(accuracies[name]) - 0.4, -0.6))
             bars.set_xticklabels(("0", "50 %", "100 %"), fontsize=8)
             bars.set_yticks(range(len(accuracies[name])), list(accuracies[name]), fontsize=8)

@@ -32,13 +32,13 @@ def test_the_metadata_have_the_results(name: str) -> None:
     assert values == pytest.approx([test["accuracy"]["mean"], test["ensemble"]["accuracy"]], abs=5e-5)
 
 
-def test_the_page_names_the_protocol_the_thresholds_and_every_population() -> None:
+def test_the_page_names_the_protocol_the_thresholds_and_every_evaluation_set() -> None:
     text = render("cnn")
     assert "Sgd 0.1, all of it." in text
-    threshold = content("variants/cnn")["selective"]["promises"][-1]["ensemble"]["threshold"]
+    threshold = content("variants/cnn")["selective"]["targets"][-1]["ensemble"]["threshold"]
     assert f"| 99.9 % | {threshold:.6f} |" in text
-    for population in content("stress").values():
-        assert f"| {population['title']} |" in text
+    for each in content("stress").values():
+        assert f"| {each['title']} |" in text
     assert "15000 validation" not in text
     assert "The 15,000 validation images choose it" in text
 
@@ -49,7 +49,7 @@ def test_a_variant_without_validation_images_says_so() -> None:
     assert "the test images choose it, and they cannot test it" in text
 
 
-def test_a_promise_that_no_confidence_keeps_is_named() -> None:
+def test_a_target_that_no_confidence_reaches_is_named() -> None:
     assert "| 99.9 % | never confident enough | 0.0 % |  | no seed answers |" in render("softmax")
 
 

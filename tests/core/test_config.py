@@ -45,19 +45,14 @@ def test_a_file_becomes_a_typed_object(path: Path, parse: config.Parser) -> None
     assert config.read(path, Small, parse) == Small(count=3, names=["a", "b"], inner=Inner(rate=0.5))
 
 
-def test_an_object_is_immutable() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        Small(count=1).count = 2
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("count: 0\n", "count is 0: it must be greater than or equal to 1"),
-        ("count: x\n", "count is 'x': it must be a whole number"),
         ("count: 1.5\n", "count is 1.5: it must be a whole number"),
         ("count: 1\nnames: [a, 2]\n", "names[1] is 2: it must be a string"),
         ("names: [a]\n", "count is missing"),
+        ("count: 1\ninner: 1\n", "inner is 1: it must be a dictionary"),
         ("count: 1\ninner: {rat: 1.0}\n", "inner.rat is an unknown key; did you mean rate?"),
         ("count: 1\ninner: {zzz: 1.0}\n", "inner.zzz is an unknown key; the known keys are rate"),
         ("cuont: 1\n", "cuont is an unknown key; did you mean count? (and 1 more)"),
@@ -74,17 +69,17 @@ def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
     ("text", "message"),
     [
         ("", "must be a mapping with the keys count, names, inner"),
-        ("- 1\n", "must be a mapping with the keys count, names, inner"),
         ("count: [", "line "),
         ("count: \x00", "is not valid YAML: "),
         ("!!python/object/apply:os.system [id]", "line 1, column 1: could not determine a constructor"),
         ("x: *nowhere\n", "line 1, column 4: found undefined alias"),
+        ("a: ä\n", "is not UTF-8 at byte 3"),
     ],
 )
 def test_a_file_that_is_no_yaml_mapping_is_refused_in_one_line(
     path: Path, parse: config.Parser, text: str, message: str
 ) -> None:
-    path.write_text(text, "utf-8")
+    path.write_text(text, "latin-1")
     assert refused(path, parse).startswith(message)
 
 
@@ -95,9 +90,6 @@ def test_a_message_is_printable_whatever_the_file_contains(path: Path, parse: co
     assert refused(path, parse).startswith("names is 1: it must be a list")
     path.write_text(f"count: 1\nnames: 0x{'f' * 5000}\n", "utf-8")
     assert refused(path, parse) == "names is a number too long to show: it must be a list"
-
-
-def test_a_long_message_is_cut(path: Path, parse: config.Parser) -> None:
     path.write_text(f"count: 1\n{'k' * 1000}: 1\n", "utf-8")
     assert len(refused(path, parse)) == config.MAX_MESSAGE
 
@@ -110,24 +102,18 @@ def test_a_file_longer_than_the_limit_is_refused(path: Path, parse: config.Parse
     assert refused(path, parse) == "is longer than the 131,072 bytes allowed"
 
 
-def test_another_encoding_is_refused(path: Path, parse: config.Parser) -> None:
-    path.write_bytes(b"a: \xe4")
-    assert refused(path, parse) == "is not UTF-8 at byte 3"
-
-
 def test_a_missing_file_is_refused(path: Path, parse: config.Parser) -> None:
     advice = f"type `git checkout {path}` to get the committed one"
     assert refused(path, parse) == f"cannot be read (No such file or directory): {advice}"
 
 
-def test_deep_nesting_is_refused_by_the_parser_of_dvc(path: Path) -> None:
-    path.write_text("[" * 1000, "utf-8")
-    assert refused(path, config.parse_like_dvc) == "is nested too deeply"
-
-
-def test_the_parser_of_dvc_refuses_a_repeated_key(path: Path) -> None:
-    path.write_text("count: 1\ncount: 2\n", "utf-8")
-    assert refused(path, config.parse_like_dvc).startswith("line 2, column 1: found duplicate key")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[" * 1000, "is nested too deeply"), ("count: 1\ncount: 2\n", "line 2, column 1: found duplicate key")],
+)
+def test_the_parser_of_dvc_refuses_what_dvc_refuses(path: Path, text: str, message: str) -> None:
+    path.write_text(text, "utf-8")
+    assert refused(path, config.parse_like_dvc).startswith(message)
 
 
 def test_the_parser_of_dvc_reads_yaml_1_2(path: Path) -> None:

@@ -13,17 +13,6 @@ TEXT = committed("params.yaml")
 CONTENT = config.parse_like_dvc(TEXT)
 
 
-def refused(tmp_path: Path, text: str) -> str:
-    path = tmp_path / "params.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError) as caught:
-        params.load(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message.removeprefix(f"{path}: ")
-
-
 def test_the_committed_parameters_are_valid() -> None:
     loaded = committed_params()
     assert loaded.variants == ["softmax", "mlp64", "mlp128", "cnn"]
@@ -33,133 +22,88 @@ def test_the_committed_parameters_are_valid() -> None:
     assert loaded.model("mlp128").normalize is False
 
 
+SMALLER = "train.checkpoints must be null, or ascend and end with epochs, 30; it is"
+NAME = "the name of a variant must be 1 to 64 of a-z, 0-9 and inner hyphens, and must not end with -errors"
+SPLIT = "of the 60000 published training images would be for validation, and"
+CNN = "models__cnn__convolutions"
+LAYER = "models.cnn.convolutions"
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("key", "value", "message"),
     [
-        ({"train__epochs": 0}, "train.epochs is 0: it must be greater than or equal to 1"),
-        ({"train__epochs": "six"}, "train.epochs is 'six': it must be a whole number"),
-        ({"train__epochs": 1.5}, "train.epochs is 1.5: it must be a whole number"),
-        ({"train__epochs": True}, "train.epochs is True: it must be a whole number"),
+        ("train__epochs", True, "train.epochs is True: it must be a whole number"),
+        ("train__checkpoints", [1, 2], f"{SMALLER} [1, 2]"),
+        ("train__checkpoints", [2, 1, 30], f"{SMALLER} [2, 1, 30]"),
+        ("train__seeds", [0, -1], "train.seeds[1] is -1: it must be greater than or equal to 0"),
+        ("train__seeds", [5, 3, 7, 3], "train.seeds[3] is 3, which the list already contains: name each once"),
+        ("models__mlp64__zzz", 6, "models.mlp64.zzz is an unknown key; the known keys are normalize, validation, "),
+        (CNN, [{"filters": 8, "strides": 2}], f"{LAYER}[0].strides is an unknown key; did you mean stride?"),
         (
-            {"train__checkpoints": [1, 2]},
-            "train.checkpoints must be null, or ascend and end with epochs, 30; it is [1, 2]",
+            "models__cnn-large__distortion__turn",
+            1,
+            "models.cnn-large.distortion.turn is an unknown key; the known keys ",
         ),
-        ({"train__checkpoints": []}, "train.checkpoints must be null, or ascend and end with epochs, 30; it is []"),
+        ("models__mlp64__normalize", "yes", "models.mlp64.normalize is 'yes': it must be a boolean"),
+        ("models__mlp64__loss", "mse", "models.mlp64.loss is 'mse': it must be 'categorical_crossentropy' or "),
         (
-            {"train__checkpoints": [2, 1, 30]},
-            "train.checkpoints must be null, or ascend and end with epochs, 30; it is [2, 1, 30]",
-        ),
-        ({"train__seeds": [0, -1]}, "train.seeds[1] is -1: it must be greater than or equal to 0"),
-        ({"train__seeds": [5, 3, 7, 3]}, "train.seeds[3] is 3, which the list already contains: name each seed once"),
-        ({"train__seeds": 0}, "train.seeds is 0: it must be a list"),
-        ({"train__seeds": []}, "train.seeds is []: it must name at least one"),
-        ({"train__seed": 0}, "train.seed is an unknown key; did you mean seeds?"),
-        ({"train__threads": 0}, "train.threads is 0: it must be greater than or equal to 1"),
-        ({"train__epoch": 6}, "train.epoch is an unknown key; did you mean epochs?"),
-        ({"trian": 6}, "trian is an unknown key; did you mean train?"),
-        ({"models__mlp64__zzz": 6}, "models.mlp64.zzz is an unknown key; the known keys are normalize, validation, "),
-        (
-            {"models__cnn__convolutions": [{"filters": 8, "kernel": 5, "strides": 2}]},
-            "models.cnn.convolutions[0].strides is an unknown key; did you mean stride?",
+            CNN,
+            [{"filters": 8, "kernel": 25}, {"filters": 8, "kernel": 5}],
+            f"{LAYER}[1] has kernel 5, stride 1 and pool 1, but its input has only 4x4 pixels: ",
         ),
         (
-            {"models__cnn-large__distortion__turn": 1},
-            "models.cnn-large.distortion.turn is an unknown key; the known keys are rotate, zoom, shear",
-        ),
-        ({"models__mlp64__units": [0]}, "models.mlp64.units[0] is 0: it must be greater than or equal to 1"),
-        ({"models__mlp64__units": 64}, "models.mlp64.units is 64: it must be a list"),
-        ({"models__mlp64__normalize": "yes"}, "models.mlp64.normalize is 'yes': it must be a boolean"),
-        ({"models__mlp64__loss": "mse"}, "models.mlp64.loss is 'mse': it must be 'categorical_crossentropy' or "),
-        ({"models__mlp64__optimizer": "sgd"}, "models.mlp64.optimizer is 'sgd': it must be a dictionary"),
-        (
-            {"models__cnn__convolutions": [{"filters": 8, "kernel": 25}, {"filters": 8, "kernel": 5}]},
-            "models.cnn.convolutions[1] has kernel 5, stride 1 and pool 1, but its input has only 4x4 pixels: ",
+            CNN,
+            [{"filters": 8, "kernel": 27, "pool": 3}],
+            f"{LAYER}[0] has kernel 27, stride 1 and pool 3, but its input has only 28x28 pixels: kernel + stride * ",
         ),
         (
-            {"models__cnn__convolutions": [{"filters": 8, "kernel": 27, "pool": 3}]},
-            (
-                "models.cnn.convolutions[0] has kernel 27, stride 1 and pool 3, but its input has only 28x28 "
-                "pixels: kernel + stride * (pool - 1) must be at most 28"
-            ),
+            CNN,
+            [{"filters": 8, "kernel": 3}, {"filters": 8, "kernel": 1, "stride": 2}],
+            f"{LAYER}[1] has kernel 1 and stride 2, which TensorFlow may crash on: set stride 1, or a kernel of at ",
         ),
         (
-            {"models__cnn__convolutions": [{"filters": 8, "kernel": 3}, {"filters": 8, "kernel": 1, "stride": 2}]},
-            (
-                "models.cnn.convolutions[1] has kernel 1 and stride 2, which TensorFlow may crash on: set stride 1, "
-                "or a kernel of at least 2"
-            ),
-        ),
-        (
-            {"evaluate__writers": {"source": "x", "sha256": "abc"}},
+            "evaluate__writers",
+            {"source": "x", "sha256": "abc"},
             "evaluate.writers.sha256 is 'abc': it must be 64 hexadecimal digits in lower case",
         ),
-        ({"evaluate__writers": {"sha256": "0" * 64}}, "evaluate.writers.source is missing"),
-        ({"evaluate__writers": "x"}, "evaluate.writers is 'x': it must be a dictionary"),
-        ({"review__margin": "x"}, "review.margin is 'x': it must be a number"),
-        ({"variants": []}, "variants is []: it must name at least one"),
-        ({"variants": "mlp64"}, "variants is 'mlp64': it must be a list"),
+        ("variants", [], "variants is []: it must name at least one"),
         (
-            {"variants": ["mlp46"]},
+            "variants",
+            ["mlp46"],
             "variants[0] is 'mlp46', which has no entry under models; the entries are softmax, mlp64, ",
         ),
-        ({"variants": ["cnn", "cnn"]}, "variants[1] is 'cnn', which the list already contains: name each variant once"),
+        ("variants", ["cnn", "cnn"], "variants[1] is 'cnn', which the list already contains: name each once"),
+        ("variants", ["../../etc"], f"variants[0] is '../../etc': {NAME}"),
+        ("models__a-errors", 1, f"models.a-errors is 'a-errors': {NAME}"),
+        ("preprocess__validation_fraction", 1, "preprocess.validation_fraction is 1: it must be less than 1"),
         (
-            {"models__Big": 1},
-            "models.Big is 'Big': the name of a variant must be 1 to 64 of a-z, 0-9 and inner hyphens",
+            "preprocess__validation_fraction",
+            0.0001,
+            f"preprocess.validation_fraction is 0.0001: 6 {SPLIT} 59994 for training; each part needs at least 10",
         ),
+        ("preprocess__validation_fraction", 0.99984, f"preprocess.validation_fraction is 0.99984: 59991 {SPLIT} 9 "),
         (
-            {"models__a-errors": 1},
-            (
-                "models.a-errors is 'a-errors': the name of a variant must be 1 to 64 of a-z, 0-9 and inner hyphens, "
-                "and must not end with -errors"
-            ),
-        ),
-        ({"variants": ["../../etc"]}, "variants[0] is '../../etc': the name of a variant must be "),
-        ({"variants": ["a; rm -rf ."]}, "variants[0] is 'a; rm -rf .': the name of a variant must be "),
-        ({"preprocess__validation_fraction": 1}, "preprocess.validation_fraction is 1: it must be less than 1"),
-        (
-            {"preprocess__validation_fraction": 0.0001},
-            (
-                "preprocess.validation_fraction is 0.0001: 6 of the 60000 published training images would be for "
-                "validation, and 59994 for training; each part needs at least 10"
-            ),
-        ),
-        (
-            {"preprocess__validation_fraction": 0.99984},
-            "preprocess.validation_fraction is 0.99984: 59991 of the 60000 published training images would be for ",
-        ),
-        (
-            {"download__files__train-labels-idx1-ubyte__bytes": 1},
+            "download__files__train-labels-idx1-ubyte__bytes",
+            1,
             "preprocess.validation_fraction is 0.25: 0 of the 0 published training images would be for validation",
         ),
         (
-            {"download__sources": ["ftp://x"]},
+            "download__sources",
+            ["ftp://x"],
             "download.sources[0] is 'ftp://x': it must be http(s)://…, file:…, a folder",
-        ),
-        ({"download__sources": ["npm:--help"]}, "download.sources[0] is 'npm:--help': it must be "),
-        ({"download__sources": ["-x"]}, "download.sources[0] is '-x': it must be "),
-        (
-            {"download__files__t10k-labels-idx1-ubyte__sha256": "abc"},
-            "download.files.t10k-labels-idx1-ubyte.sha256 is 'abc': it must be 64 hexadecimal digits in lower case",
         ),
     ],
 )
 def test_a_mistake_names_the_key_the_value_and_what_is_allowed(
-    tmp_path: Path, change: dict[str, Any], message: str
+    tmp_path: Path, key: str, value: object, message: str
 ) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(TEXT, encoding="utf-8")
-    edit(path, **change)
-    assert refused(tmp_path, path.read_text("utf-8")).startswith(message)
-
-
-def test_a_missing_key_is_named(tmp_path: Path) -> None:
-    assert refused(tmp_path, TEXT.replace("  epochs: 30\n", "")) == "train.epochs is missing"
-
-
-def test_an_unknown_key_is_reported_before_a_missing_one(tmp_path: Path) -> None:
-    text = TEXT.replace("  epochs: 30\n", "  epoch: 30\n")
-    assert refused(tmp_path, text) == "train.epoch is an unknown key; did you mean epochs? (and 1 more)"
+    edit(path, **{key: value})
+    with pytest.raises(UserError) as caught:
+        params.load(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
 
 
 SHA256 = "0" * 64
@@ -172,25 +116,25 @@ DOWNLOAD = CONTENT["download"]
 # Every number of params.yaml: the least and the greatest allowed value, and their neighbours that are refused.
 LIMITS: list[tuple[type[config.Section], dict[str, Any], str, list[float], list[float]]] = [
     (params.FileSpec, {"sha256": SHA256}, "bytes", [1, 2**31], [0, 2**31 + 1]),
-    (params.Download, DOWNLOAD, "timeout", [0.001, 3600], [0, 3600.1]),
-    (params.Download, DOWNLOAD, "retries", [0, 10], [-1, 11]),
-    (params.Preprocess, {"seed": 0}, "validation_fraction", [0.001, 0.999], [0, 1]),
-    (params.Preprocess, {"validation_fraction": 0.5}, "seed", [0, 2**31 - 1], [-1, 2**31]),
-    (params.Train, TRAIN, "epochs", [1, 10_000], [0, 10_001]),
-    (params.Train, TRAIN, "threads", [1, 256], [0, 257]),
-    (params.Evaluate, {}, "calibration_bins", [2, 1000], [1, 1001]),
-    (params.Analyze, {}, "images", [1, 100], [0, 101]),
-    (params.Review, {}, "margin", [0, 100], [-0.1, 100.1]),
-    (params.Optimizer, SGD, "learning_rate", [1e-9, 100], [0, 100.1]),
-    (params.Optimizer, SGD, "decay", [1e-9, 1], [0, 1.001]),
-    (params.Optimizer, SGD, "ema_momentum", [1e-9, 0.999], [0, 1]),
-    (params.Convolution, CONVOLUTION, "filters", [1, 1024], [0, 1025]),
-    (params.Convolution, CONVOLUTION, "kernel", [1, 28], [0, 29]),
-    (params.Convolution, CONVOLUTION, "stride", [1, 28], [0, 29]),
-    (params.Convolution, CONVOLUTION, "pool", [1, 28], [0, 29]),
-    (params.Distortion, DISTORTION, "rotate", [0, 180], [-0.1, 180.1]),
-    (params.Distortion, DISTORTION, "zoom", [0, 0.5], [-0.1, 0.51]),
-    (params.Distortion, DISTORTION, "shear", [0, 1], [-0.1, 1.01]),
+    (params.DownloadSettings, DOWNLOAD, "timeout", [0.001, 3600], [0, 3600.1]),
+    (params.DownloadSettings, DOWNLOAD, "retries", [0, 10], [-1, 11]),
+    (params.PreprocessSettings, {"seed": 0}, "validation_fraction", [0.001, 0.999], [0, 1]),
+    (params.PreprocessSettings, {"validation_fraction": 0.5}, "seed", [0, 2**31 - 1], [-1, 2**31]),
+    (params.TrainSettings, TRAIN, "epochs", [1, 10_000], [0, 10_001]),
+    (params.TrainSettings, TRAIN, "threads", [1, 256], [0, 257]),
+    (params.EvaluateSettings, {}, "calibration_bins", [2, 1000], [1, 1001]),
+    (params.AnalyzeSettings, {}, "images", [1, 100], [0, 101]),
+    (params.ReviewSettings, {}, "margin", [0, 100], [-0.1, 100.1]),
+    (params.OptimizerSettings, SGD, "learning_rate", [1e-9, 100], [0, 100.1]),
+    (params.OptimizerSettings, SGD, "decay", [1e-9, 1], [0, 1.001]),
+    (params.OptimizerSettings, SGD, "ema_momentum", [1e-9, 0.999], [0, 1]),
+    (params.ConvolutionSettings, CONVOLUTION, "filters", [1, 1024], [0, 1025]),
+    (params.ConvolutionSettings, CONVOLUTION, "kernel", [1, 28], [0, 29]),
+    (params.ConvolutionSettings, CONVOLUTION, "stride", [1, 28], [0, 29]),
+    (params.ConvolutionSettings, CONVOLUTION, "pool", [1, 28], [0, 29]),
+    (params.DistortionSettings, DISTORTION, "rotate", [0, 180], [-0.1, 180.1]),
+    (params.DistortionSettings, DISTORTION, "zoom", [0, 0.5], [-0.1, 0.51]),
+    (params.DistortionSettings, DISTORTION, "shear", [0, 1], [-0.1, 1.01]),
     (params.ModelSettings, MODEL, "dropout", [0, 0.999], [-0.1, 1]),
     (params.ModelSettings, MODEL, "batch_size", [1, 60_000], [0, 60_001]),
     (params.ModelSettings, MODEL, "shift", [0, 8], [-1, 9]),
@@ -226,43 +170,30 @@ def test_optional_settings_are_off_by_default() -> None:
     model = params.ModelSettings.model_validate(MODEL)
     assert (model.convolutions, model.dropout, model.shift, model.distortion) == ([], 0, 0, None)
     assert (model.optimizer.decay, model.optimizer.ema_momentum) == (1, None)
-    assert params.Evaluate(calibration_bins=2).writers is None
+    assert params.EvaluateSettings(calibration_bins=2).writers is None
     assert params.Params.model_validate({key: CONTENT[key] for key in CONTENT if key != "review"}).review.margin == 0.1
-    layer = params.Convolution.model_validate(CONVOLUTION)
+    layer = params.ConvolutionSettings.model_validate(CONVOLUTION)
     assert (layer.stride, layer.pool) == (1, 1)
 
 
-def test_a_seed_is_allowed_up_to_its_limits() -> None:
-    assert params.Train.model_validate(TRAIN | {"seeds": [2**31 - 1, 0]}).seeds == [2**31 - 1, 0]
-    for seed in (-1, 2**31):
-        with pytest.raises(ValidationError) as caught:
-            params.Train.model_validate(TRAIN | {"seeds": [1, seed]})
-        assert [error["loc"] for error in caught.value.errors()] == [("seeds", 1)]
-
-
-def test_there_may_be_1_to_100_seeds() -> None:
-    assert len(params.Train.model_validate(TRAIN | {"seeds": list(range(100))}).seeds) == 100
-    for seeds in ([], list(range(101))):
-        with pytest.raises(ValidationError) as caught:
-            params.Train.model_validate(TRAIN | {"seeds": seeds})
-        assert [error["loc"] for error in caught.value.errors()] == [("seeds",)]
+@pytest.mark.parametrize("seeds", [[], list(range(101)), [1, -1], [1, 2**31]])
+def test_there_may_be_1_to_100_seeds_of_31_bits(seeds: list[int]) -> None:
+    for allowed in ([2**31 - 1, 0], list(range(100))):
+        assert params.TrainSettings.model_validate(TRAIN | {"seeds": allowed}).seeds == allowed
+    with pytest.raises(ValidationError) as caught:
+        params.TrainSettings.model_validate(TRAIN | {"seeds": seeds})
+    assert [error["loc"][0] for error in caught.value.errors()] == ["seeds"]
 
 
 def test_the_checkpoints_are_the_saved_epochs() -> None:
-    assert params.Train.model_validate(TRAIN | {"epochs": 9, "checkpoints": [3, 9]}).saved_epochs == [3, 9]
-    assert params.Train.model_validate(TRAIN | {"epochs": 3}).saved_epochs == [1, 2, 3]
+    assert params.TrainSettings.model_validate(TRAIN | {"epochs": 9, "checkpoints": [3, 9]}).saved_epochs == [3, 9]
+    assert params.TrainSettings.model_validate(TRAIN | {"epochs": 3}).saved_epochs == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "layers",
-    [
-        [{"kernel": 28}],
-        [{"kernel": 27, "pool": 2}],
-        [{"kernel": 2, "stride": 26, "pool": 2}],
-        [{"kernel": 1, "pool": 28}],
-        [{"kernel": 4, "stride": 2, "pool": 2}, {"kernel": 6}],
-    ],
-)
+TO_ONE_PIXEL = [[{"kernel": 28}], [{"kernel": 27, "pool": 2}], [{"kernel": 2, "stride": 26, "pool": 2}]]
+
+
+@pytest.mark.parametrize("layers", [*TO_ONE_PIXEL, [{"kernel": 4, "stride": 2, "pool": 2}, {"kernel": 6}]])
 def test_convolutions_may_reduce_an_image_to_one_pixel(layers: list[dict[str, int]]) -> None:
     model = params.ModelSettings.model_validate(MODEL | {"convolutions": [{"filters": 1} | layer for layer in layers]})
     assert len(model.convolutions) == len(layers)
@@ -274,80 +205,28 @@ def test_each_part_of_the_split_may_have_10_images() -> None:
         assert params.Params.model_validate(content).preprocess.validation_fraction == fraction
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "http://x/",
-        "http://x",
-        "https://x:1/",
-        "file:///data",
-        "file:data",
-        "/data",
-        "data",
-        "npm:a@1.0.0",
-        "npm:@a/b.c@1.0.0-rc.1",
-    ],
-)
+SOURCES = ["http://x/", "http://x", "https://x:1/", "file:///data", "file:data", "/data", "data"]
+OTHER_SOURCES = ["", "-x", "ftp://x", "npm:a", "npm:a@latest", "npm:../a@1", "npm:a@1 b", "npm:--help", "xnpm:a@1"]
+OTHER_URLS = ["http://", "http:///x", "https://x:0/", "https://x:65536/", "http://[x/", "http://x/\u200b", "file:"]
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "npm:a@1.0.0", "npm:@a/b.c@1.0.0-rc.1"])
 def test_a_source_of_each_kind_is_allowed(source: str) -> None:
-    assert params.Download.model_validate(DOWNLOAD | {"sources": [source]}).sources == [source]
+    assert params.DownloadSettings.model_validate(DOWNLOAD | {"sources": [source]}).sources == [source]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        *["", "-x", "ftp://x", "npm:a", "npm:a@latest", "npm:../a@1", "npm:a@1 b", "xnpm:a@1"],
-        *[
-            "http://",
-            "http:///x",
-            "https://x:0/",
-            "https://x:65536/",
-            "http://[x/",
-            "http://x/\u200b",
-            "file:",
-            "file:///\x01",
-        ],
-    ],
-)
+@pytest.mark.parametrize("source", [*OTHER_SOURCES, *OTHER_URLS, "file:///\x01"])
 def test_other_sources_are_refused(source: str) -> None:
     with pytest.raises(ValidationError, match=r"it must be http\(s\)"):
-        params.Download.model_validate(DOWNLOAD | {"sources": [source]})
-
-
-@pytest.mark.parametrize("name", ["a", "0", "a-b", "a" * 64])
-def test_a_name_of_letters_digits_and_inner_hyphens_is_allowed(name: str) -> None:
-    content = CONTENT | {"variants": [name], "models": {name: MODEL}}
-    assert params.Params.model_validate(content).model(name).units == [64]
+        params.DownloadSettings.model_validate(DOWNLOAD | {"sources": [source]})
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "a_b", "a" * 65, "ä", "a\n", "a-errors"])
 def test_other_names_are_refused(name: str) -> None:
+    for allowed in ("a", "0", "a-b", "a" * 64):
+        assert params.Params.model_validate(CONTENT | {"variants": [allowed], "models": {allowed: MODEL}})
     with pytest.raises(ValidationError, match="the name of a variant must be"):
         params.Params.model_validate(CONTENT | {"models": CONTENT["models"] | {name: MODEL}})
-
-
-def test_parameters_are_immutable() -> None:
-    with pytest.raises(ValidationError, match="frozen"):
-        committed_params().train.epochs = 1
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("train: [", "line 1, column 9: expected the node content, but found '<stream end>'"),
-        ("a: 1\na: 2\n", "line 2, column 1: found duplicate key"),
-        ("", "must be a mapping with the keys variants, download, "),
-        ("- 1\n", "must be a mapping with the keys variants, download, "),
-        ("a: \x00", "is not valid YAML: unacceptable character #x0000: special characters are not allowed in "),
-        ("!!python/object/apply:os.system [id]", "line 1, column 1: could not determine a constructor"),
-    ],
-)
-def test_a_file_that_is_no_yaml_mapping_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
-    assert refused(tmp_path, text).startswith(message)
-
-
-def test_a_number_too_long_for_decimal_is_refused(tmp_path: Path) -> None:
-    text = TEXT.replace("epochs: 30", f"epochs: 0x{'f' * 5000}")
-    assert refused(tmp_path, text).startswith("train.epochs is a number too long to show: ")
 
 
 def test_numbers_are_parsed_as_dvc_parses_them(tmp_path: Path) -> None:
@@ -356,15 +235,8 @@ def test_numbers_are_parsed_as_dvc_parses_them(tmp_path: Path) -> None:
     assert params.load(path).model("mlp128").optimizer.learning_rate == 0.001
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"type `git checkout .*params.yaml` to get the committed one"):
-        params.load(tmp_path / "params.yaml")
-
-
 def test_an_unknown_variant_is_refused() -> None:
-    with pytest.raises(
-        UserError, match="'mlp46' has no entry under models; the entries are softmax, mlp64, mlp128, cnn, cnn-large"
-    ):
+    with pytest.raises(UserError, match="'mlp46' has no entry under models; the entries are softmax, mlp64, mlp128, "):
         committed_params().model("mlp46")
 
 

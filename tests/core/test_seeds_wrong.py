@@ -28,13 +28,6 @@ def test_a_table_with_a_row_for_each_image_is_read() -> None:
     assert seeds_wrong.read("index,seeds_wrong\n7,2\n8,1\n") == {7: 2, 8: 1}
 
 
-def test_a_model_that_is_always_wrong_needs_little_space(tmp_path: Path) -> None:
-    path = tmp_path / "wrong.csv"
-    rng = np.random.default_rng(0)
-    seeds_wrong.write(path, rng.integers(0, 6, 10_000))
-    assert path.stat().st_size < 30_000
-
-
 @pytest.mark.parametrize(
     "text",
     ["", "index,label\n1,2\n", "index,seeds_wrong\n1\n", "index,seeds_wrong\n1,x\n", "index,seeds_wrong\n1,2 3\n2,1\n"],

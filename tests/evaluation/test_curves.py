@@ -15,31 +15,17 @@ def test_there_is_a_curve_for_each_split_and_for_the_gap() -> None:
     assert set(found) == {"train", "validation", "test", "gap"}
     for table in found.values():
         assert list(table.columns[:4]) == ["epoch", "seed", "loss", "accuracy"]
-    assert found["train"].to_dict("list") == {
-        "epoch": [1, 1, 2, 2],
-        "seed": [0, 7, 0, 7],
-        "loss": [2.0, 3.0, 1.0, 1.0],
-        "accuracy": [0.5, 0.25, 0.75, 0.5],
-    }
-    assert found["validation"].to_dict("list") == {
-        "epoch": [1, 1, 2, 2],
-        "seed": [0, 7, 0, 7],
-        "loss": [1.5, 2.5, 1.25, 1.0],
-        "accuracy": [0.6, 0.4, 0.7, 0.7],
-    }
+    columns = {"epoch": [1, 1, 2, 2], "seed": [0, 7, 0, 7]}
+    losses = {"loss": [2.0, 3.0, 1.0, 1.0], "accuracy": [0.5, 0.25, 0.75, 0.5]}
+    assert found["train"].to_dict("list") == columns | losses
+    losses = {"loss": [1.5, 2.5, 1.25, 1.0], "accuracy": [0.6, 0.4, 0.7, 0.7]}
+    assert found["validation"].to_dict("list") == columns | losses
     assert found["gap"]["seed"].tolist() == [0, 7, 0, 7]
     assert found["gap"]["loss"].tolist() == [-0.5, -0.5, 0.25, 0.0]
     assert found["gap"]["accuracy"].tolist() == pytest.approx([0.1, 0.15, -0.05, 0.2])
-
-
-def test_the_test_curve_has_the_checkpoints_alone() -> None:
-    table = curves.learning_curves(TRAINING, EPOCHS)["test"]
-    assert table["epoch"].tolist() == [2, 2]
-    assert table["accuracy"].tolist() == [0.6875, 0.8125]
-    assert table["confidence_right"].isna().tolist() == [True, False]
-
-
-def test_without_held_out_images_there_is_no_validation_curve() -> None:
+    assert found["test"]["epoch"].tolist() == [2, 2]  # of the checkpoints alone
+    assert found["test"]["accuracy"].tolist() == [0.6875, 0.8125]
+    assert found["test"]["confidence_right"].isna().tolist() == [True, False]
     assert set(curves.learning_curves(UNVALIDATED, EPOCHS)) == {"train", "test"}
 
 
@@ -56,9 +42,6 @@ def test_a_curve_over_seeds_has_a_mean_and_a_sample_standard_deviation_for_each_
     assert found["loss_std"].tolist() == pytest.approx([0.5**0.5, 0])
     assert found["accuracy"].tolist() == [0.375, 0.625]
     assert found["accuracy_std"].tolist() == pytest.approx([(2 * 0.125**2) ** 0.5] * 2)
-
-
-def test_a_curve_of_one_seed_has_no_standard_deviation() -> None:
     found = curves.over_seeds(curves.learning_curves(UNVALIDATED, EPOCHS)["train"])
     assert found["loss"].tolist() == [2.0, 1.0]
     assert found["loss_std"].isna().all()

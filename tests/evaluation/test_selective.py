@@ -13,7 +13,7 @@ def test_a_confidence_is_rounded_down_to_what_a_file_holds() -> None:
     assert selective.confidences(probabilities).tolist() == [0.75, 0.876543]
 
 
-def test_the_threshold_leaves_out_the_images_that_break_the_promise() -> None:
+def test_the_threshold_leaves_out_the_images_that_miss_the_target() -> None:
     confidence = np.repeat([0.99, 0.9, 0.6], [5000, 2000, 500])
     right = np.concatenate([np.ones(5000, bool), np.ones(2000, bool), np.zeros(500, bool)])
     assert selective.choose_threshold(confidence, right, 0.999) == 0.9
@@ -22,12 +22,12 @@ def test_the_threshold_leaves_out_the_images_that_break_the_promise() -> None:
 
 def test_equal_confidences_are_answered_together_or_not_at_all() -> None:
     confidence = np.repeat([0.9, 0.8], [4000, 1000])
-    right = np.arange(5000) < 4500  # the first half of the second level would keep the promise
+    right = np.arange(5000) < 4500  # the first half of the second level would reach the target
     assert selective.choose_threshold(confidence, right, 0.99) == 0.9
 
 
 @pytest.mark.parametrize(("count", "enough"), [(298, False), (299, True)])
-def test_few_right_answers_promise_nothing(count: int, enough: bool) -> None:
+def test_few_right_answers_are_not_enough(count: int, enough: bool) -> None:
     # 299 right answers of 299: 0.99 ** 299 < 0.05
     threshold = selective.choose_threshold(np.full(count, 0.9), np.ones(count, bool), 0.99)
     assert (threshold is not None) == enough
@@ -55,13 +55,13 @@ def test_answers_count_what_is_at_or_above_the_threshold() -> None:
     assert selective.answers(confidence, right, 0.95, 0.99) == Answers(0.95, 0.0, None, None)
 
 
-def test_promises_are_for_the_mean_of_the_seeds_and_for_each_seed() -> None:
+def test_targets_are_for_the_mean_of_the_seeds_and_for_each_seed() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(10, size=4000)
     sure, unsure = np.eye(10)[labels], np.full((4000, 10), 0.1)
     sides = np.stack([sure, unsure]), labels
-    (*_, strictest) = selective.promises(sides, sides)
-    assert strictest.accuracy == selective.PROMISE == 0.999
+    (*_, strictest) = selective.at_targets(sides, sides)
+    assert strictest.target_accuracy == selective.STRICTEST_TARGET == 0.999
     assert strictest.ensemble == Answers(0.55, 1.0, 1.0, True)
     assert strictest.seeds == [Answers(1.0, 1.0, 1.0, True), Answers(None, 0.0, None, None)]
 

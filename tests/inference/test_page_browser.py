@@ -156,10 +156,10 @@ def test_the_page_answers_as_keras_does(opened: Open, clone: Path, variant: str)
     script = "([name, images]) => images.map((image) => answer(networks.get(name), image))"
     answers = opened().evaluate(script, [variant, images.reshape(len(images), -1).tolist()])
     seeds = np.array([each["seeds"] for each in answers]).transpose(1, 0, 2)
-    assert np.abs(seeds - keras).max() < 1e-4
+    assert np.abs(seeds - keras).max() < 1e-3 + 1e-5  # of the rounding, and of NumPy
     assert (seeds.argmax(axis=2) == keras.argmax(axis=2)).all()
     mean = keras.mean(axis=0)
-    assert np.abs(np.array([each["mean"] for each in answers]) - mean).max() < 1e-4
+    assert np.abs(np.array([each["mean"] for each in answers]) - mean).max() < 1e-3
     assert [each["digit"] for each in answers] == mean.argmax(axis=1).tolist()
 
 

@@ -73,8 +73,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     with zipfile.ZipFile(root / VARIANT.model, "w") as archive:
         archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
-    promise = {"accuracy": 0.999, "ensemble": {"threshold": THRESHOLD}}
-    metrics = {"validation": {"ensemble": {"accuracy": 0.99}}, "selective": {"promises": [promise]}}
+    target = {"target_accuracy": 0.999, "ensemble": {"threshold": THRESHOLD}}
+    metrics = {"validation": {"ensemble": {"accuracy": 0.99}}, "selective": {"targets": [target]}}
     write_json(root / VARIANT.metrics, metrics)
     return root
 

@@ -41,11 +41,11 @@ def test_a_variant_that_held_out_no_image_comes_last(folder: Path) -> None:
 
 @pytest.mark.parametrize(("threshold", "sure"), [(0.5, True), (0.8, True), (0.9, False), (None, False)])
 def test_the_strictest_threshold_decides(folder: Path, threshold: float | None, sure: bool) -> None:
-    promises = [
-        {"accuracy": 0.99, "ensemble": {"threshold": 0.1}},
-        {"accuracy": 0.999, "ensemble": {"threshold": threshold}},
+    targets = [
+        {"target_accuracy": 0.99, "ensemble": {"threshold": 0.1}},
+        {"target_accuracy": 0.999, "ensemble": {"threshold": threshold}},
     ]
-    change(folder, "cnn", selective={"promises": promises})
+    change(folder, "cnn", selective={"targets": targets})
     assert trained.load(folder, "cnn").is_sure(0.8) is sure
 
 

@@ -43,7 +43,7 @@ def test_each_image_is_shifted_down_and_to_the_right_by_itself(data: tuple[IMAGE
 
 
 def test_a_distortion_takes_each_pixel_from_where_its_transform_points(data: tuple[IMAGES, IMAGES]) -> None:
-    distortion = params.Distortion(rotate=30.0, zoom=0.2, shear=0.3)
+    distortion = params.DistortionSettings(rotate=30.0, zoom=0.2, shear=0.3)
     settings = PARAMS.model("softmax").model_copy(update={"distortion": distortion, "batch_size": 100})
     images, labels = data
     order, shifts, transforms = training.epoch_inputs(settings, 0, 1, len(labels))
@@ -70,7 +70,7 @@ def test_a_distortion_takes_each_pixel_from_where_its_transform_points(data: tup
 
 
 def test_transforms_rotate_shear_and_zoom_about_the_centre() -> None:
-    rotations = augmentation.random_transforms(0, 1, 1000, params.Distortion(rotate=90.0, zoom=0.0, shear=0.0))
+    rotations = augmentation.random_transforms(0, 1, 1000, params.DistortionSettings(rotate=90.0, zoom=0.0, shear=0.0))
     centre = np.array([13.5, 13.5, 1])
     np.testing.assert_allclose(rotations[:, :3] @ centre, 13.5, atol=1e-5)
     np.testing.assert_allclose(rotations[:, 3:6] @ centre, 13.5, atol=1e-5)
@@ -78,7 +78,7 @@ def test_transforms_rotate_shear_and_zoom_about_the_centre() -> None:
     assert (angles.min(), angles.max()) == pytest.approx((-90, 90), abs=1)
     np.testing.assert_allclose(rotations[:, 0] ** 2 + rotations[:, 3] ** 2, 1, atol=1e-6)
 
-    limits = params.Distortion(rotate=0.0, zoom=0.2, shear=0.3)
+    limits = params.DistortionSettings(rotate=0.0, zoom=0.2, shear=0.3)
     others = augmentation.random_transforms(0, 1, 1000, limits)
     assert (others[:, 0].min(), others[:, 0].max()) == pytest.approx((0.8, 1.2), abs=0.01)
     shears = others[:, 1] / others[:, 4]
@@ -86,12 +86,12 @@ def test_transforms_rotate_shear_and_zoom_about_the_centre() -> None:
     assert (others != augmentation.random_transforms(0, 2, 1000, limits)).any()
 
 
-def test_a_shift_is_a_gather_of_rows() -> None:
+def test_a_shift_selects_rows_of_a_copy() -> None:
     image = np.arange(28 * 28, dtype=np.uint8).reshape(1, 28, 28)
-    margin, height = 1, 30
-    rows = augmentation.shifted_copies(image, margin).reshape(3, 1, height, 28)
+    margin = 1
+    copies = augmentation.shifted_copies(image, margin)
     for right in (-1, 0, 1):
         for down in (-1, 0, 1):
             expected = ndimage.shift(image[0], (down, right), order=0)
             first = margin - down
-            np.testing.assert_array_equal(rows[margin + right, 0, first : first + 28], expected)
+            np.testing.assert_array_equal(copies[margin + right, 0, first : first + 28], expected)

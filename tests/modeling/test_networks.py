@@ -24,7 +24,7 @@ def test_the_number_of_parameters_is_the_published_one(variant: str) -> None:
 
 
 def test_a_pool_shrinks_the_output_of_its_convolution() -> None:
-    layer = params.Convolution(filters=3, kernel=5, pool=2)
+    layer = params.ConvolutionSettings(filters=3, kernel=5, pool=2)
     model = networks.build(PARAMS.models["cnn"].model_copy(update={"convolutions": [layer], "units": []}), seed=0)
     assert model.get_layer("pool1").output.shape == (None, 12, 12, 3)
 

@@ -3,23 +3,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 from support import ROOT, committed_params
 
 from digits.core import config, params
 from digits.core.errors import UserError
 from digits.replication import published
 from digits.replication.protocols import describe
-from digits.replication.published import (
-    Claim,
-    ClaimComparison,
-    Curves,
-    ExperimentNumber,
-    ExperimentResult,
-    Measurement,
-    Metric,
-    Number,
-    Point,
-)
+from digits.replication.published import Claim, ClaimComparison, Curves, Measurement, Metric, Number, Point
 
 SEEDS = {  # accuracy and loss after each of three epochs
     0: [(0.90, 0.5), (0.96, 0.2), (0.95, 0.3)],
@@ -57,26 +48,20 @@ def compare(given: Number) -> published.NumberComparison:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "values"),
+    ("epoch", "column", "values"),
     [
-        (2, [0.96, 0.93, 0.97]),
-        ("first", [0.90, 0.89, 0.91]),
-        ("last", [0.95, 0.94, 0.96]),
-        ("highest", [0.96, 0.94, 0.97]),
-        ("lowest loss", [0.96, 0.94, 0.97]),
-        (9, []),
+        (2, "accuracy", [0.96, 0.93, 0.97]),
+        ("first", "accuracy", [0.90, 0.89, 0.91]),
+        ("last", "accuracy", [0.95, 0.94, 0.96]),
+        ("highest", "accuracy", [0.96, 0.94, 0.97]),
+        ("lowest loss", "accuracy", [0.96, 0.94, 0.97]),
+        ("lowest loss", "epoch", [2, 3, 2]),
+        (9, "accuracy", []),
+        ("last", "confidence_wrong", []),
     ],
 )
-def test_a_point_names_a_value_of_each_seed(epoch: int | str, values: list[float]) -> None:
-    assert published.values_of(point(epoch), CURVES) == values
-
-
-def test_the_epoch_is_a_column_of_the_curve() -> None:
-    assert published.values_of(point("lowest loss", "epoch"), CURVES) == [2, 3, 2]
-
-
-def test_a_column_without_a_value_has_none_at_any_point() -> None:
-    assert published.values_of(point("last", "confidence_wrong"), CURVES) == []
+def test_a_point_names_a_value_of_each_seed(epoch: int | str, column: str, values: list[float]) -> None:
+    assert published.values_of(point(epoch, column), CURVES) == values
 
 
 def test_a_point_that_one_seed_lacks_has_no_values() -> None:
@@ -86,12 +71,9 @@ def test_a_point_that_one_seed_lacks_has_no_values() -> None:
     assert published.values_of(point(3), shorter) == []
 
 
-def test_a_variant_that_was_not_run_has_no_value() -> None:
+def test_what_was_not_run_or_not_written_has_no_value() -> None:
     result = compare(number(curve=point("last", variant="cnn")))
     assert (result.measured, result.variant) == (None, "cnn")
-
-
-def test_a_metrics_file_that_was_not_written_has_no_value() -> None:
     assert compare(number(metric=Metric(file="metrics/b.json", sum_of=["images"]))).measured is None
 
 
@@ -106,13 +88,10 @@ HALF = 4.3027 * 0.01 * (4 / 3) ** 0.5
 
 
 def test_a_measurement_has_the_mean_the_spread_the_values_and_the_prediction_interval() -> None:
-    measured = compare(number(curve=point("last"))).measured
-    assert measured
-    assert measured.mean == pytest.approx(0.95)
-    assert measured.std == pytest.approx(0.01)
+    measured = published.measure(number(curve=point("last")), [0.95, 0.94, 0.96])
+    assert (measured.mean, measured.std) == pytest.approx((0.95, 0.01))
     assert measured.values == [0.95, 0.94, 0.96]
     assert measured.interval == pytest.approx((0.95 - HALF, 0.95 + HALF), abs=1e-6)
-    assert measured.reproduced is True
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -145,22 +124,13 @@ def test_a_proportion_of_other_images_has_a_wider_interval() -> None:
     assert (same.reproduced, other.reproduced) == (False, True)
 
 
-def in_experiment(quantity: str, reproduced: bool | None) -> ExperimentNumber:
-    measured = Measurement(0.95, 0.01, [0.94, 0.96], (0.8, 1.1), reproduced)
-    return ExperimentNumber(report="A", quantity=quantity, epoch=21, published=0.95, measured=measured)
-
-
 def test_a_number_comes_with_the_experiments_that_measure_it() -> None:
-    loss, accuracy, unknown = (
-        in_experiment("loss", reproduced=False),
-        in_experiment("accuracy", reproduced=True),
-        in_experiment("accuracy", reproduced=None),
-    )
-    experiments = {
-        "refit": ExperimentResult("refitted", [], [0, 1], [loss, accuracy]),
-        "one-seed": ExperimentResult("with one seed", [], [0], [loss, unknown]),
-        "other": ExperimentResult("other", [], [0, 1], [loss]),
-    }
+    def experiment(reproduced: bool | None, quantity: str = "accuracy") -> published.ExperimentResult:
+        measured = Measurement(0.95, 0.01, [0.94, 0.96], (0.8, 1.1), reproduced)
+        rows = [published.ExperimentNumber("A", name, 21, 0.95, measured) for name in ("loss", quantity)]
+        return published.ExperimentResult("another protocol", [], [0, 1], rows)
+
+    experiments = {"refit": experiment(True), "one-seed": experiment(None), "other": experiment(True, "recall")}
     result = published.compare_number(number(curve=point("last")), CURVES, read, experiments)
     assert result.experiments == {"refit": True, "one-seed": None}
 
@@ -197,12 +167,10 @@ def claim(change: str, start: int, end: int, within: float | None = None) -> Cla
         ("rises", 1, 2, None, True),
         ("rises", 2, 1, None, False),
         ("rises", 2, 3, None, False),
-        ("rises", 3, 2, None, False),
         ("falls", 2, 1, None, True),
         ("falls", 1, 2, None, False),
         ("falls", 2, 3, None, False),
         ("stays", 2, 3, 0.0321, True),
-        ("stays", 3, 2, 0.0321, True),
         ("stays", 2, 3, 0.0320, False),
         ("stays", 1, 2, 0.06, False),
     ],
@@ -219,31 +187,18 @@ def test_a_claim_holds_by_the_interval_of_the_mean_change(
     assert result.holds is holds
 
 
-@pytest.mark.parametrize("change", ["rises", "falls", "stays"])
-def test_a_claim_neither_holds_nor_fails_by_a_single_seed(change: str) -> None:
-    given = claim(change, 1, 2, 0.5 if change == "stays" else None)
-    assert published.check_claim(given, curves(1)) == ClaimComparison(given, 0.89, 0.93, None, None)
-
-
-def test_a_claim_about_a_variant_that_was_not_run_is_not_checked() -> None:
+def test_a_claim_neither_holds_nor_fails_by_a_single_seed_or_without_a_run() -> None:
     given = claim("rises", 1, 2)
+    assert published.check_claim(given, curves(1)) == ClaimComparison(given, 0.89, 0.93, None, None)
     assert published.check_claim(given, {}) == ClaimComparison(given, None, None, None, None)
 
 
-@pytest.mark.parametrize(
-    ("before", "after"), [(", within: 0.01,", ","), ("change: falls,", "change: falls, within: 1,")]
-)
-def test_within_without_a_claim_that_a_curve_stays_and_the_reverse_are_errors_of_one_line(
-    tmp_path: Path, before: str, after: str
+@pytest.mark.parametrize(("change", "within"), [("stays", None), ("falls", 1.0)])
+def test_within_without_a_claim_that_a_curve_stays_and_the_reverse_are_refused(
+    change: str, within: float | None
 ) -> None:
-    path = tmp_path / "published.yaml"
-    text = (ROOT / "data/published.yaml").read_text("utf-8")
-    assert before in text
-    path.write_text(text.replace(before, after, 1), "utf-8")
-    with pytest.raises(
-        UserError, match=r"^\S+/published\.yaml: .*within belongs to a claim that a curve stays, and to no other$"
-    ):
-        config.read(path, published.Published)
+    with pytest.raises(ValidationError, match=r": within belongs to a claim that a curve stays, and to no other"):
+        claim(change, 1, 2, within)
 
 
 @pytest.mark.parametrize("content", ['{"refit": {"says": "refitted"}}', "[]"])
@@ -256,34 +211,25 @@ def test_unexpected_experiment_results_are_an_error_of_one_line(tmp_path: Path, 
         published.read_experiments(path)
 
 
-def test_the_committed_file_is_valid_and_each_number_has_one_source() -> None:
-    source = config.read(ROOT / "data/published.yaml", published.Published)
-    assert all((number.curve is None) != (number.metric is None) for number in source.numbers)
-    assert {number.report for number in source.numbers} == {"A", "B"}
-
-
 def test_a_protocol_is_described_in_words() -> None:
     settings = committed_params()
-    layer = params.Convolution(filters=8, kernel=5, pool=2)
+    layer = params.ConvolutionSettings(filters=8, kernel=5, pool=2)
     model = settings.models["cnn-large"].model_copy(update={"convolutions": [layer]})
-    described = describe(settings.model_copy(update={"models": {"pooled": model}}), "pooled")
-    assert described == (
+    pooled = settings.model_copy(update={"models": {"pooled": model}})
+    assert describe(pooled, "pooled") == (
         "convolution 5x5 stride 1 to 8, pool 2, dropout 0.4, dense 256 ReLU, softmax; pixels from 0 to 1; "
         "adam 0.003 times 0.9 each epoch, batch 128, weights averaged with momentum 0.998; "
         "all training images trained on; each training image shifted by at most 1 pixels; "
         "rotated by at most 10 degrees, zoomed by 10%, sheared by 0.1; "
         "runs of 30 epochs from scratch, seeds 0, 1, 2, 3, 4, measured after each epoch"
     )
+    one = pooled.model_copy(update={"train": settings.train.model_copy(update={"seeds": [7]})})
+    assert describe(one, "pooled").endswith("; runs of 30 epochs from scratch, seed 7, measured after each epoch")
 
 
-def test_the_protocol_of_a_single_seed_names_it() -> None:
-    settings = committed_params()
-    one = settings.model_copy(update={"train": settings.train.model_copy(update={"seeds": [7]})})
-    assert describe(one, "softmax").endswith("; runs of 30 epochs from scratch, seed 7, measured after each epoch")
-
-
-def test_the_numbers_apply_to_mnist_alone() -> None:
+def test_the_committed_numbers_have_one_source_each_and_apply_to_mnist_alone() -> None:
     source = config.read(ROOT / "data/published.yaml", published.Published)
+    assert all((number.curve is None) != (number.metric is None) for number in source.numbers)
     files = committed_params().download.files.by_name()
     assert source.applies_to(files)
     name, spec = next(iter(files.items()))

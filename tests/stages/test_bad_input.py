@@ -134,7 +134,7 @@ def idx_files(draw: st.DrawFn) -> bytes:
 @given(images=idx_files(), labels=idx_files())
 @example(images=struct.pack(">HBB3I", 0, 8, 3, 0, 2**32 - 1, 2**32 - 1), labels=b"")
 @example(images=struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), labels=b"")
-@generated(light=250, full=5_000)
+@generated(light=100, full=5_000)
 def test_idx_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, images: bytes, labels: bytes) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / "images").write_bytes(images)
@@ -162,6 +162,7 @@ def test_a_file_of_the_wrong_length_is_not_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.faults
 @given(images=idx_files(), labels=idx_files())
 @example(images=idx_bytes(IMAGES), labels=idx_bytes(LABELS))
 @generated(light=2, full=40)
@@ -280,7 +281,7 @@ def params_files(draw: st.DrawFn) -> bytes:
 @example(content=TEXT.encode("utf-8"))
 @example(content=rendered(CONTENT | {"train": Raw(f"[&a [lol], {LAUGHS}]")}).encode())
 @example(content=rendered(CONTENT | {"x": {Raw("? " + json.dumps("a\nb")): 1}}).encode())
-@generated(light=80, full=2_500)
+@generated(light=60, full=2_500)
 def test_params_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "params.yaml"
     path.write_bytes(content)
@@ -296,7 +297,7 @@ def test_params_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFacto
 
 @given(content=params_files())
 @example(content=rendered(CONTENT | {"variants": [Raw("0x" + "f" * 5000)]}).encode())
-@generated(light=6, full=100)
+@generated(light=1, full=100)
 def test_the_stage_params_succeeds_or_ends_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
@@ -307,16 +308,15 @@ def test_the_stage_params_succeeds_or_ends_in_one_line(
     assert {path.name for path in folder.iterdir()} <= {".dvc", "params.yaml", "params.schema.json", "usage"}
 
 
-@pytest.mark.parametrize("variant", ["../../outside", "mlp46", "a b", ""])
 @pytest.mark.parametrize("stage", ["train", "evaluate", "analyze"])
 def test_a_stage_refuses_a_variant_without_an_entry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, variant: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     (tmp_path / "params.yaml").write_text(TEXT, "utf-8")
     monkeypatch.chdir(tmp_path)
     run = import_module(f"digits.stages.{stage}").run
     with pytest.raises(UserError, match="has no entry under models; the entries are softmax, "):
-        run(variant)
+        run("../../outside")
 
 
 # Sources
@@ -342,7 +342,7 @@ def source_texts(draw: st.DrawFn) -> str:
 @example(text="http://[/")
 @example(text="file:///a%00b")
 @example(text="a\0b")
-@generated(light=40, full=1_000)
+@generated(light=20, full=1_000)
 def test_a_source_is_refused_or_skipped(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("sources")
     path = folder / "params.yaml"
@@ -360,7 +360,7 @@ def test_a_source_is_refused_or_skipped(tmp_path_factory: pytest.TempPathFactory
 
 
 @given(data=st.data())
-@generated(light=300, full=5_000)
+@generated(light=100, full=5_000)
 def test_damaged_arrays_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "arrays.npz"
     artifacts.write_arrays(path, images=IMAGES[:1], labels=LABELS)

@@ -19,20 +19,26 @@ FULL = "DIGITS_FULL"
 # With this setting oneDNN does not use AVX2, as on another kind of processor.
 ONEDNN = {"ONEDNN_MAX_CPU_ISA": "AVX"}
 
-# Run as `python -c START program …`: it sets a umask, and restricts the program to one core, which only Linux allows.
-START = """
+ELSEWHERE = "the same, elsewhere: Zürich 東京"
+# Starts a program with a umask and, which only Linux allows, on one core.
+START = [
+    sys.executable,
+    "-c",
+    """
 import os, sys
 os.umask(0o077)
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 os.execvp(sys.argv[1], sys.argv[1:])
-"""
+""",
+]
 
 
-def foreign_locale() -> str:
-    """Return a locale with a decimal comma or letters of its own, if this machine has one."""
+def variables() -> dict[str, str]:
+    """Return another time zone, hash seed and, if this machine has one, a locale with letters or a comma of its own."""
     installed = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False).stdout.split()
-    return next((name for name in installed if re.match(r"(de|fr|tr|ru|fa)_", name)), "C")
+    locale = next((name for name in installed if re.match(r"(de|fr|tr|ru|fa)_", name)), "C")
+    return {"LC_ALL": locale, "TZ": "NPT-05:45", "PYTHONHASHSEED": "4242"}
 
 
 def sums(folder: Path, *stages: str) -> dict[str, str]:
@@ -47,20 +53,38 @@ def remove(paths: list[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-@pytest.mark.slow(25)
-@pytest.mark.timeout(240)
+@pytest.mark.slow(12)
+def test_a_seed_alone_in_another_folder_and_environment_gives_the_same_bytes_as_among_others(
+    template: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(template, tmp_path / ELSEWHERE, symlinks=True))
+    edit(folder / "params.yaml", train__seeds=[1])
+    remove(outputs(folder, "train@mlp64", "analyze@mlp64"))
+    for words in (["analyze", "mlp64"], ["train", "mlp64"]):
+        run(folder, *START, "python", "src", *words, variables=variables())
+    assert sums(folder, "analyze@mlp64") == sums(template, "analyze@mlp64")
+    alone, among = (read_arrays(clone / "models/mlp64/weights.npz") for clone in (folder, template))
+    assert (alone.pop("seeds").tolist(), among.pop("seeds").tolist()) == ([1], [0, 1])
+    assert alone.pop("epochs").tolist() == among.pop("epochs").tolist() == [1, 2]
+    assert alone.keys() == among.keys()
+    for path, values in alone.items():
+        assert values.tobytes() == among[path][1:].tobytes(), path
+    header, *rows = (template / "plots/variants/mlp64/training.csv").read_text("utf-8").splitlines()
+    found = (folder / "plots/variants/mlp64/training.csv").read_text("utf-8").splitlines()
+    assert found == [header, *(row for row in rows if row.split(",")[1] == "1")]
+
+
+@pytest.mark.faults
 def test_another_folder_locale_time_zone_umask_and_number_of_cores_give_the_same_bytes(
     template: Path, reproduced: str, tmp_path: Path
 ) -> None:
-    elsewhere = tmp_path / "the same, elsewhere: Zürich 東京"
-    run(tmp_path, "git", "clone", "-q", str(template), str(elsewhere))
-    variables = {"LC_ALL": foreign_locale(), "TZ": "NPT-05:45", "PYTHONHASHSEED": "4242"}
-    output = run(elsewhere, sys.executable, "-c", START, "dvc", "repro", "--force", variables=variables)
+    run(tmp_path, "git", "clone", "-q", str(template), ELSEWHERE)
+    output = run(tmp_path / ELSEWHERE, *START, "dvc", "repro", "--force", variables=variables())
     assert output.count("Running stage") == reproduced.count("Running stage")
-    assert run(elsewhere, "git", "status", "--porcelain") == ""
+    assert run(tmp_path / ELSEWHERE, "git", "status", "--porcelain") == ""
 
 
-@pytest.mark.slow(7)
+@pytest.mark.faults
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN's setting is for x86")
 def test_a_stage_run_twice_with_one_setting_of_onednn_gives_the_same_bytes(template: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(template, tmp_path / "clone", symlinks=True))
@@ -71,23 +95,6 @@ def test_a_stage_run_twice_with_one_setting_of_onednn_gives_the_same_bytes(templ
         found.append(sums(folder, "train@cnn"))
     assert found[0] == found[1]
     assert found[0].keys() == sums(template, "train@cnn").keys()
-
-
-@pytest.mark.slow(5)
-def test_a_seed_alone_gives_the_same_bytes_as_among_others(template: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(template, tmp_path / "clone", symlinks=True))
-    edit(folder / "params.yaml", train__seeds=[1])
-    remove(outputs(folder, "train@mlp64"))
-    run(folder, "python", "src", "train", "mlp64")
-    alone, among = (read_arrays(clone / "models/mlp64/weights.npz") for clone in (folder, template))
-    assert (alone.pop("seeds").tolist(), among.pop("seeds").tolist()) == ([1], [0, 1])
-    assert alone.pop("epochs").tolist() == among.pop("epochs").tolist() == [1, 2]
-    assert alone.keys() == among.keys()
-    for path, values in alone.items():
-        assert values.tobytes() == among[path][1:].tobytes(), path
-    header, *rows = (template / "plots/variants/mlp64/training.csv").read_text("utf-8").splitlines()
-    found = (folder / "plots/variants/mlp64/training.csv").read_text("utf-8").splitlines()
-    assert found == [header, *(row for row in rows if row.split(",")[1] == "1")]
 
 
 @pytest.mark.skipif(FULL not in os.environ, reason="`make test-bytes` runs it: a quarter of an hour")

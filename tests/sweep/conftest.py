@@ -1,34 +1,35 @@
-"""A repository of one quick stage, for tests of single trials."""
+"""A repository of one quick stage, and a Dask worker in this process."""
 
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import run
+from distributed import LocalCluster
+from support import committed, initialize, run
 
 from digits.sweep.trial import Source
 
 
-@pytest.fixture(scope="module")
-def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose stage squares a parameter: do not change it."""
-    folder = tmp_path_factory.mktemp("square")
-    run(folder, "git", "init", "-q")
-    run(folder, "dvc", "init", "-q")
-    (folder / "params.yaml").write_text("x: 2\n", "utf-8")
-    (folder / "dvc.yaml").write_text(
-        "stages:\n  square:\n    cmd: expr ${x} '*' ${x} > y\n    params: [x]\n    outs: [y]\n", "utf-8"
-    )
-    run(folder, "dvc", "repro", "-q")
-    run(folder, "git", "add", ".")
-    run(folder, "git", "commit", "-qm", "Square")
-    return folder
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """A repository whose stage squares the number of epochs, and whose DVC cache trials share."""
+    folder = tmp_path / "source"
+    (folder / ".dvc").mkdir(parents=True)
+    for name in (".dvc/.gitignore", ".dvc/config", "params.yaml"):
+        (folder / name).write_text(committed(name), "utf-8")
+    command = "expr ${train.epochs} '*' ${train.epochs} > y"
+    stage = f"stages:\n  square:\n    cmd: {command}\n    params: [train.epochs]\n    outs: [y]\n"
+    (folder / "dvc.yaml").write_text(stage, "utf-8")
+    initialize(folder)
+    commit = run(folder, "git", "rev-parse", "HEAD").strip()
+    return Source(str(folder), commit, str(folder / ".dvc/cache"), ("Digits", "digits@example.org"), 1)
 
 
 @pytest.fixture
-def source(square: Path, tmp_path: Path) -> Source:
-    """A copy of that repository, whose DVC cache trials share."""
-    folder = tmp_path / "source"
-    shutil.copytree(square, folder)
-    commit = run(folder, "git", "rev-parse", "HEAD").strip()
-    return Source(str(folder), commit, str(folder / ".dvc/cache"), ("Digits", "digits@example.org"), 1)
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    """A Dask scheduler, and a worker of one thread that runs in this process."""
+    scratch = str(tmp_path / "dask")
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", local_directory=scratch
+    ) as cluster:
+        yield cluster

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import ROOT, wait_until
+from support import wait_until
 
 from digits.sweep import fork_server
 
@@ -22,9 +22,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """A fork server and the path of its socket."""
     (tmp_path / "socket").mkdir()
     path = os.path.relpath(tmp_path / "socket/python")  # the path of a socket has at most 107 bytes
-    folder = str(ROOT / "src/digits/sweep")
-    code = f"import sys; sys.path.insert(0, {folder!r}); import fork_server; fork_server.serve({path!r}, [])"
-    process = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, start_new_session=True)
+    command = [sys.executable, "-P", fork_server.__file__, "serve", path]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     wait_until(Path(path).exists, "the server listens")
     yield process, path
     process.kill()

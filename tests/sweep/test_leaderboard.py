@@ -49,6 +49,14 @@ def verdicts(groups: Sequence[Sequence[Row]]) -> list[dict[str, str]]:
     return [{row.trial.name: row.verdict for row in group} for group in groups]
 
 
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved from now on, which are not written."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(leaderboard, "save", lambda figure, _: figures.append(figure))
+    return figures
+
+
 def test_trials_are_ranked_by_their_means_and_compared_with_the_best() -> None:
     groups = rank(*sweep(n8=score(200, 210), n16=score(40, 44), n32=score(38, 42), n64=score(38, 42)))
     assert verdicts(groups) == [
@@ -68,21 +76,18 @@ def test_more_comparisons_need_more_evidence() -> None:
     assert verdicts(rank(*sweep(n1=best, n2=n2, n3=score(11, 15, 13))))[0]["n2"] == "can't be told apart"
 
 
-def test_only_trials_on_the_same_images_are_compared() -> None:
-    groups = rank(
-        *sweep(
-            n1=score(10, 12, split="test"),
-            n2=score(300, 310, md5="b"),
-            n3=score(200, 210),
-            n4=score(20, 30, split="test"),
-        )
-    )
-    assert [list(group) for group in verdicts(groups)] == [["n3"], ["n2"], ["n1", "n4"]]
-    assert [group[0].verdict for group in groups] == ["leader"] * 3
+def test_only_trials_on_the_same_images_are_compared(drawn: list[Figure]) -> None:
+    on_test = {"n1": score(10, 12, split="test"), "n4": score(20, 30, split="test")}
+    groups = rank(*sweep(**on_test, n2=score(300, 310, md5="b"), n3=score(200, 210)))
+    assert verdicts(groups)[:2] == [{"n3": "leader"}, {"n2": "leader"}]
+    assert verdicts(groups)[2]["n1"] == "leader"
     text = leaderboard.text(groups)
     assert "\nBest on validation: n3 (79.50 ± 0.71 %).\n" in text
     assert "\nBest on test: n1 " in text
     assert text.endswith("Trials that are ranked on different images are not compared with each other.")
+    leaderboard.chart(groups, Path())
+    panels = [(axis.get_title(loc="left").removeprefix("ranked by "), len(axis.lines) / 2) for axis in drawn[0].axes]
+    assert panels == [("validation", 1), ("validation", 1), ("test", 2)]
 
 
 def test_the_margin_and_the_writers_of_the_commit_are_used(tmp_path: Path) -> None:
@@ -111,33 +116,17 @@ def test_the_table_has_a_row_a_trial_and_no_setting_that_all_trials_share() -> N
     assert pd.isna(first["difference"])
     assert second["difference"] == pytest.approx(-17)
     assert second["interval_low"] < -17 < second["interval_high"] < 0
-
-
-def test_a_single_trial_shows_all_its_settings() -> None:
-    table = leaderboard.table(rank(*sweep(n8=score(20, 30))))
-    assert list(table)[:2] == ["models.mlp64.units", "train.epochs"]
+    single = leaderboard.table(rank(*sweep(n8=score(20, 30))))
+    assert list(single)[:2] == ["models.mlp64.units", "train.epochs"]
 
 
 def test_the_text_names_a_few_of_those_that_cannot_be_told_apart() -> None:
     text = leaderboard.text(rank(*sweep(**{f"n{number}": score(40 + number, 60) for number in range(9)})))
-    assert text.splitlines()[-1] == (
-        "Best on validation: n0 (95.00 ± 1.41 %). Can't be told apart from it: n1, n2, n3 and 5 more."
-    )
-    assert "All others are worse." in leaderboard.text(rank(*sweep(n1=score(10, 12), n2=score(200, 210))))
-
-
-def test_a_verdict_by_the_images_alone_says_so() -> None:
-    note = "Trials with one seed are compared by the images alone"
-    assert note in leaderboard.text(rank(*sweep(n1=score(10), n2=score(200))))
-    assert note not in leaderboard.text(rank(*sweep(n1=score(10, 12), n2=score(200, 210))))
-
-
-def test_the_text_of_a_large_sweep_shows_the_best_trials() -> None:
-    text = leaderboard.text(rank(*sweep(**{f"n{number}": score(10 + number) for number in range(50)})))
-    lines = text.splitlines()
-    assert lines[1].endswith(" n0")
-    assert lines[40].endswith(" n39")
-    assert lines[41] == "… and 10 more"
+    best, close = "Best on validation: n0 (95.00 ± 1.41 %).", "Can't be told apart from it: n1, n2, n3 and 5 more."
+    assert text.splitlines()[-1] == f"{best} {close}"
+    assert leaderboard.text(rank(*sweep(n1=score(10, 12), n2=score(200, 210)))).endswith("All others are worse.")
+    one_seed = leaderboard.text(rank(*sweep(n1=score(10), n2=score(200))))
+    assert "Trials with one seed are compared by the images alone" in one_seed
 
 
 def test_table_and_chart_are_written(tmp_path: Path) -> None:
@@ -149,16 +138,12 @@ def test_table_and_chart_are_written(tmp_path: Path) -> None:
     assert imread(tmp_path / "s/trials.png").std() > 0
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved from now on, which are not written."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(leaderboard, "save", lambda figure, _: figures.append(figure))
-    return figures
-
-
-def test_the_chart_of_a_large_sweep_shows_the_best_trials(drawn: list[Figure]) -> None:
-    leaderboard.chart(rank(*sweep(**{f"n{number}": score(10 + number) for number in range(50)})), Path())
+def test_the_text_and_the_chart_of_a_large_sweep_show_the_best_trials(drawn: list[Figure]) -> None:
+    groups = rank(*sweep(**{f"n{number}": score(10 + number) for number in range(50)}))
+    lines = leaderboard.text(groups).splitlines()
+    assert [line.split()[-1] for line in lines[1:41]] == [f"n{number}" for number in range(40)]
+    assert lines[41] == "… and 10 more"
+    leaderboard.chart(groups, Path())
     (axis,) = drawn[0].axes
     assert [label.get_text() for label in axis.get_yticklabels()] == [f"units=[{number}]" for number in range(40)]
     assert drawn[0].get_suptitle() == "Trials of the sweep (the best 40 of 50)"
@@ -174,25 +159,7 @@ def test_the_chart_shows_every_seed_and_marks_what_is_worse(drawn: list[Figure])
     assert means == pytest.approx([0.989, 0.988, 0.795])
     best, close, worse = (line.get_color() for line in dots)
     assert best == close != worse
-    legend = {handle.get_label(): handle for handle in drawn[0].legends[0].legend_handles if handle}
-    assert legend["the best, or can't be told apart from it"].get_color() == best  # type: ignore[attr-defined]
-    assert legend["worse"].get_color() == worse  # type: ignore[attr-defined]
-
-
-def test_the_chart_has_a_panel_for_trials_on_other_images(drawn: list[Figure]) -> None:
-    leaderboard.chart(rank(*sweep(n1=score(10, 12, split="test"), n2=score(20, 30), n3=score(10, 12))), Path())
-    assert [axis.get_title(loc="left") for axis in drawn[0].axes] == ["ranked by validation", "ranked by test"]
-    assert [len(axis.lines) / 2 for axis in drawn[0].axes] == [2, 1]
-
-
-@pytest.mark.parametrize(
-    ("ticks", "labels"),
-    [
-        ([0.8, 0.9, 1.0], ["80 %", "90 %", "100 %"]),
-        ([0.8835, 0.884, 0.8845], ["88.35 %", "88.40 %", "88.45 %"]),
-        ([0.88425, 0.8845], ["88.425 %", "88.450 %"]),
-        ([], []),
-    ],
-)
-def test_the_labels_of_ticks_have_as_many_places_as_they_need(ticks: list[float], labels: list[str]) -> None:
-    assert leaderboard.PercentFormatter().format_ticks(ticks) == labels
+    legend = {str(handle.get_label()): handle for handle in drawn[0].legends[0].legend_handles if handle}
+    colors = {label: handle.get_color() for label, handle in legend.items()}  # type: ignore[attr-defined]
+    assert colors.items() >= {"the best, or can't be told apart from it": best, "worse": worse}.items()
+    assert all(label.get_text().endswith(" %") for label in axis.get_xticklabels())

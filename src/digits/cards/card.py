@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from digits.core.formatting import percent, percent_spread, points
+from digits.evaluation import metrics as variant_metrics
 
 HARDEST = 3  # digits to name, and pairs of digits
 
@@ -30,7 +31,7 @@ def render(
         errors: that of metrics/variants/<variant>-errors.json.
         stress: that of metrics/stress.json.
     """
-    held_out = metrics["validation"] is not None
+    held_out = variant_metrics.held_out(metrics)
     environment = Environment(
         loader=PackageLoader("digits.cards", "."),
         undefined=StrictUndefined,
@@ -46,10 +47,10 @@ def render(
         held_out=held_out,
         of_seeds="1 seed" if len(metrics["seeds"]) == 1 else f"{len(metrics['seeds'])} seeds",
         disputed=errors["disputed"],
-        kept=lambda promise: _kept(promise, held_out=held_out),
+        reached=lambda target: _reached(target, held_out=held_out),
         hardest=_hardest(metrics["per_class"]),
         confusions=_confusions(errors["overlap"]["pairs"]),
-        populations=[_population(population, population["variants"][name]) for population in stress.values()],
+        evaluation_sets=[_evaluation_set(each, each["variants"][name]) for each in stress.values()],
     )
 
 
@@ -61,14 +62,14 @@ def _threshold(threshold: float | None) -> str:
     return "never confident enough" if threshold is None else f"{threshold:.6f}"
 
 
-def _kept(promise: Mapping[str, Any], *, held_out: bool) -> str:
-    """Return how many seeds keep a promise, of those that answer at all."""
-    answering = [seed for seed in promise["seeds"] if seed["kept"] is not None]
+def _reached(target: Mapping[str, Any], *, held_out: bool) -> str:
+    """Return how many seeds reach a target accuracy, of those that answer at all."""
+    answering = [seed for seed in target["seeds"] if seed["reached"] is not None]
     if not answering:
         return "no seed answers"
     if not held_out:
-        return f"{len(answering)} of {len(promise['seeds'])} answer"
-    return f"{sum(seed['kept'] for seed in answering)} of {len(answering)}"
+        return f"{len(answering)} of {len(target['seeds'])} answer"
+    return f"{sum(seed['reached'] for seed in answering)} of {len(answering)}"
 
 
 def _hardest(per_class: Mapping[str, Mapping[str, float]]) -> str:
@@ -84,9 +85,9 @@ def _list(items: list[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def _population(population: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluation_set(content: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     if row["interval"] is None:
-        return {"title": population["title"], **row, "difference": "", "outcome": ""}
+        return {"title": content["title"], **row, "difference": "", "outcome": ""}
     lower, upper = (points(end, 1) for end in row["interval"])
     difference = f"{points(row['difference'], 1)} ({lower} to {upper})"
-    return {"title": population["title"], **row, "difference": difference}
+    return {"title": content["title"], **row, "difference": difference}

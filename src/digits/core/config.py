@@ -27,7 +27,11 @@ Parser = Callable[[str], Any]
 
 
 class Section(BaseModel):
-    """A mapping in a YAML file: no unknown keys, no conversion of types, immutable."""
+    """A mapping in a YAML file: no unknown keys, no conversion of types, immutable.
+
+    A validator raises ValueError with what a message says after the key of what it has checked, as in " is 'x': it must
+    be a name".
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -93,34 +97,26 @@ def _parse_error(error: Exception) -> str:
 
 def _describe(error: ErrorDetails, root: type[Section]) -> str:
     """Return one line for an error of pydantic: the key, the value and what is allowed."""
-    location, kind = error["loc"], error["type"]
-    key = _dotted(location)
-    match kind:
+    location, key, value = error["loc"], _dotted(error["loc"]), error["input"]
+    match error["type"]:
+        case "value_error":  # of a validator, which has written the rest of the line
+            return f"{key}{error['ctx']['error']}"
+        case "missing":
+            return f"{key} is missing"
         case "extra_forbidden":
             known = _keys_at(location[:-1], root)
             close = difflib.get_close_matches(str(location[-1]), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"the known keys are {', '.join(known)}"
             return f"{key} is an unknown key; {hint}"
-        case "missing":
-            return f"{key} is missing"
-        case "source" | "name":
-            return f"{key} is {_short_repr(error['input'])}: {error['msg']}"
-        case "layer" | "seed":
-            return f"{key}{error['msg']}"
-        case "checkpoints":
-            return f"{key}.{error['msg']}; it is {_short_repr(error['input']['checkpoints'])}"
-        case "variant" | "split":
-            return error["msg"]
-        case "string_pattern_mismatch":
-            return f"{key} is {_short_repr(error['input'])}: it must be 64 hexadecimal digits in lower case"
     text = (
         error["msg"]
+        .partition(" or instance of ")[0]
         .replace("Input should be", "it must be")
         .replace("valid ", "")
         .replace("a integer", "a whole number")
         .replace("List should have at least 1 item after validation, not 0", "it must name at least one")
     )
-    return f"{key} is {_short_repr(error['input'])}: {text[0].lower()}{text[1:]}"
+    return f"{key} is {short_repr(value)}: {text[0].lower()}{text[1:]}"
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -142,7 +138,8 @@ _REPR = reprlib.Repr()
 _REPR.maxlevel = 2  # at the default of six, aliases of aliases make a text without end
 
 
-def _short_repr(value: Any) -> str:
+def short_repr(value: Any) -> str:
+    """Return a value of a file as text of limited length."""
     try:
         return _REPR.repr(value)
     except ValueError:  # `0x` and thousands of digits: Python writes no decimal number of that length

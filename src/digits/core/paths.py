@@ -4,7 +4,6 @@ Only the stages and the packages that work on a whole repository import this mod
 arguments.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -36,87 +35,29 @@ CARDS = Path("cards")
 EXPORTS = Path("exports")
 PAGE = Path("page/index.html")
 REVIEW = Path("review")
-README = Path("README.md")
 
 
-@dataclass(frozen=True)
 class VariantFiles:
     """The files of one variant."""
 
-    name: str
-
-    @property
-    def models(self) -> Path:
-        return Path("models") / self.name
-
-    @property
-    def weights(self) -> Path:
-        return self.models / "weights.npz"
-
-    @property
-    def model(self) -> Path:
-        return self.models / "model.keras"
-
-    @property
-    def predictions(self) -> Path:
-        return Path("data/predictions") / f"{self.name}.npz"
-
-    @property
-    def metrics(self) -> Path:
-        return Path("metrics/variants") / f"{self.name}.json"
-
-    @property
-    def error_metrics(self) -> Path:
-        return Path("metrics/variants") / f"{self.name}-errors.json"
-
-    @property
-    def plots(self) -> Path:
-        return Path("plots/variants") / self.name
-
-    @property
-    def training(self) -> Path:
-        return self.plots / "training.csv"
-
-    @property
-    def validation_errors(self) -> Path:
-        return self.plots / "validation_errors.csv"
-
-    @property
-    def summary(self) -> Path:
-        return self.plots / "summary.txt"
-
-    @property
-    def epochs(self) -> Path:
-        return self.plots / "epochs.csv"
-
-    @property
-    def confusion(self) -> Path:
-        return self.plots / "confusion.csv"
-
-    @property
-    def risk_coverage(self) -> Path:
-        return self.plots / "risk_coverage.csv"
-
-    @property
-    def errors(self) -> Path:
-        return self.plots / "errors.csv"
-
-    @property
-    def test_errors(self) -> Path:
-        return self.plots / "test_errors.csv"
-
-    @property
-    def all_errors(self) -> Path:
-        return Path("data/errors") / f"{self.name}.csv"
-
-    @property
-    def errors_figure(self) -> Path:
-        return self.plots / "errors.png"
-
-    @property
-    def card(self) -> Path:
-        return CARDS / f"{self.name}.md"
-
-    @property
-    def exports(self) -> Path:
-        return EXPORTS / self.name
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.models = Path("models") / name
+        self.weights = self.models / "weights.npz"
+        self.model = self.models / "model.keras"
+        self.predictions = Path("data/predictions") / f"{name}.npz"
+        self.metrics = Path("metrics/variants") / f"{name}.json"
+        self.error_metrics = Path("metrics/variants") / f"{name}-errors.json"
+        self.plots = Path("plots/variants") / name
+        self.training = self.plots / "training.csv"
+        self.validation_errors = self.plots / "validation_errors.csv"
+        self.summary = self.plots / "summary.txt"
+        self.epochs = self.plots / "epochs.csv"
+        self.confusion = self.plots / "confusion.csv"
+        self.risk_coverage = self.plots / "risk_coverage.csv"
+        self.errors = self.plots / "errors.csv"
+        self.test_errors = self.plots / "test_errors.csv"
+        self.all_errors = Path("data/errors") / f"{name}.csv"
+        self.errors_figure = self.plots / "errors.png"
+        self.card = CARDS / f"{name}.md"
+        self.exports = EXPORTS / name

@@ -1,4 +1,4 @@
-"""The comparison of two sides: is a recipe better than another on digits by other people, or merely lucky?
+"""The comparison of two sides: is a recipe better than another on digits by new writers, or merely lucky?
 
 A side is one variant, trained with several seeds and tested on the same images as the other side. docs/evidence.md
 explains the method and how it was calibrated.
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from digits.core.params import Review
+from digits.core.params import ReviewSettings
 from digits.evaluation import statistics
 from digits.evaluation.statistics import CONFIDENCE, LEVEL, Component, Spread
 
@@ -22,7 +22,7 @@ from digits.evaluation.statistics import CONFIDENCE, LEVEL, Component, Spread
 DIFFERENCE_DESIGN_EFFECT = 2.5
 ACCURACY_DESIGN_EFFECT = 4.0
 POWER = 0.8  # of the smallest difference that a comparison could have found
-MARGIN = Review().margin  # points, unless params.yaml has another one
+MARGIN = ReviewSettings().margin  # points, unless params.yaml has another one
 
 Integers = NDArray[np.integer]
 
@@ -151,16 +151,6 @@ class Verdict:
         text = f"equal within {self.margin:g} points" if self.outcome is Outcome.EQUAL else str(self.outcome)
         return f"{text} (one seed: by the images alone)" if self.images_only else text
 
-    @property
-    def more_wrong(self) -> list[ImageChange]:
-        """The images that more seeds of the head misclassify, the most changed first."""
-        return [change for change in self.changed if change.head > change.base]
-
-    @property
-    def less_wrong(self) -> list[ImageChange]:
-        """The images that fewer seeds of the head misclassify, the most changed first."""
-        return [change for change in self.changed if change.head < change.base]
-
 
 def compare(
     sides: Mapping[str, tuple[Result, Result]],
@@ -183,7 +173,7 @@ def compare(
     """
     differing = {name: pair for name, pair in sides.items() if not (same_images and _same(*pair))}
     variances = {
-        name: _variance(*pair, writers) if same_images else _variance_of_other_images(*pair)
+        name: _variance(*pair, writers) if same_images else statistics.combine([*_parts(pair[0]), *_parts(pair[1])])
         for name, pair in differing.items()
     }
     differences = {name: head.accuracy.mean - base.accuracy.mean for name, (base, head) in sides.items()}
@@ -216,7 +206,7 @@ def compare(
 
 
 def accuracy_interval(result: Result, writers: Integers | None = None) -> tuple[float, float]:
-    """Return the 95 % interval for the accuracy of a recipe on digits by other people.
+    """Return the 95 % interval for the accuracy of a recipe on digits by new writers.
 
     It accounts for seeds, images and writers; with a single seed, for images and writers only.
 
@@ -243,12 +233,7 @@ def _variance(base: Result, head: Result, writers: Integers | None) -> Component
     return statistics.combine([images, *(component for component in seeds if component)])
 
 
-def _variance_of_other_images(base: Result, head: Result) -> Component:
-    """Return the variance of the difference of two mean accuracies on different images."""
-    return statistics.combine([*_parts(base, None), *_parts(head, None)])
-
-
-def _parts(side: Result, writers: Integers | None) -> list[Component]:
+def _parts(side: Result, writers: Integers | None = None) -> list[Component]:
     """Return the parts of the variance of a mean accuracy: the images and, of several seeds, the seeds."""
     flips, seeds = _seeds_part(side)
     images = statistics.variance_between_images(side.rates, flips, ACCURACY_DESIGN_EFFECT, writers)

@@ -23,11 +23,16 @@ def learning_curves(training: str, epochs: str) -> dict[str, pd.DataFrame]:
     columns = ["epoch", "seed", "loss", "accuracy"]
     train = trained[columns]
     curves = {"train": train, "test": read_table(epochs)}
-    if trained["val_loss"].notna().any():
+    if held_out(trained):
         validation = trained[["epoch", "seed", "val_loss", "val_accuracy"]].set_axis(columns, axis="columns")
         gap = validation.assign(**{column: validation[column] - train[column] for column in ("loss", "accuracy")})
         curves |= {"validation": validation, "gap": gap}
     return curves
+
+
+def held_out(training: pd.DataFrame) -> bool:
+    """Return whether `training.csv` has results on validation images."""
+    return bool(training["val_loss"].notna().any())
 
 
 def read_table(text: str) -> pd.DataFrame:

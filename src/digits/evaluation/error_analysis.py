@@ -16,14 +16,11 @@ from digits.core.images import CLASSES, MAX_PIXEL
 from digits.evaluation.statistics import LEVEL, holm
 
 OTHER_CLASSES = CLASSES - 1  # the digits for which an image of a given digit can be mistaken
-
 MAX_PAIRS = 10  # listed
+GROUPS = ("all", "some", "none")  # images that all, some or none of the seeds misclassify
 
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.integer]
-
-
-GROUPS = ("all", "some", "none")  # images that all, some or none of the seeds misclassify
 
 
 @dataclass(frozen=True)

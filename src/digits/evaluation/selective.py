@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-ACCURACIES = (0.99, 0.995, 0.999)  # that a threshold promises of the answers
-CERTAINTY = 0.95  # that the accuracy of answers is at least what a threshold promises
-PROMISE = ACCURACIES[-1]  # the one that programs use
+TARGET_ACCURACIES = (0.99, 0.995, 0.999)  # of the answers above a threshold
+CERTAINTY = 0.95  # that the accuracy of these answers is at least the target
+STRICTEST_TARGET = TARGET_ACCURACIES[-1]  # the one that programs use
 CURVE_POINTS = 100
 PLACES = 1e6  # a confidence counts in steps of 1e-6, so that it can be written down without a change
 
@@ -27,32 +27,32 @@ class Answers:
         threshold: None if no confidence is enough: it never answers.
         coverage: The share of the images that it answers.
         accuracy: The share of its answers that are right; None without an answer.
-        kept: Whether that is at least the accuracy promised; None without an answer.
+        reached: Whether that is at least the target accuracy; None without an answer.
     """
 
     threshold: float | None
     coverage: float
     accuracy: float | None
-    kept: bool | None
+    reached: bool | None
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What the ensemble and each seed do if a part of their answers must be right.
+class TargetResult:
+    """What the ensemble and each seed do for a target accuracy.
 
     Attributes:
-        accuracy: That part.
+        target_accuracy: The share of the answers that must be right.
         ensemble: Of the mean of the seeds' probabilities.
         seeds: Of each seed, with its own threshold.
     """
 
-    accuracy: float
+    target_accuracy: float
     ensemble: Answers
     seeds: list[Answers]
 
 
-def promises(chosen_on: tuple[Floats, Integers], tested_on: tuple[Floats, Integers]) -> list[Promise]:
-    """Return thresholds for each accuracy in `ACCURACIES`, and what they give on other images.
+def at_targets(chosen_on: tuple[Floats, Integers], tested_on: tuple[Floats, Integers]) -> list[TargetResult]:
+    """Return thresholds for each of `TARGET_ACCURACIES`, and what they give on other images.
 
     Args:
         chosen_on: probabilities, (seeds, n, 10), and labels, (n,), of the images that choose the thresholds.
@@ -60,18 +60,19 @@ def promises(chosen_on: tuple[Floats, Integers], tested_on: tuple[Floats, Intege
     """
     chosen, tested = _sides(*chosen_on), _sides(*tested_on)
     rows = []
-    for accuracy in ACCURACIES:
-        thresholds = [choose_threshold(*side, accuracy) for side in chosen]
+    for target in TARGET_ACCURACIES:
+        thresholds = [choose_threshold(*side, target) for side in chosen]
         ensemble, *seeds = (
-            answers(*side, threshold, accuracy) for side, threshold in zip(tested, thresholds, strict=True)
+            answers(*side, threshold, target) for side, threshold in zip(tested, thresholds, strict=True)
         )
-        rows.append(Promise(accuracy, ensemble, seeds))
+        rows.append(TargetResult(target, ensemble, seeds))
     return rows
 
 
 def strictest(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the ensemble does for the promise `PROMISE`, from the section `selective` of a metrics file."""
-    found: dict[str, Any] = next(row["ensemble"] for row in content["promises"] if row["accuracy"] == PROMISE)
+    """Return what the ensemble does for `STRICTEST_TARGET`, from the section `selective` of a metrics file."""
+    rows = (row for row in content["targets"] if row["target_accuracy"] == STRICTEST_TARGET)
+    found: dict[str, Any] = next(rows)["ensemble"]
     return found
 
 
@@ -87,41 +88,41 @@ def confidences(probabilities: Floats) -> NDArray[np.float64]:
     return largest
 
 
-def choose_threshold(confidence: Floats, right: Bools, accuracy: float) -> float | None:
+def choose_threshold(confidence: Floats, right: Bools, target: float) -> float | None:
     """Return the lowest confidence from which on answers are right often enough; None if there is none.
 
     The lower limit of the one-sided 95 % interval for the accuracy of these answers (C. J. Clopper and E. S. Pearson,
-    Biometrika 26 (1934), 404-413) must be at least `accuracy`: a few right answers prove little. The method is that of
+    Biometrika 26 (1934), 404-413) must be at least `target`: a few right answers prove little. The method is that of
     Y. Geifman and R. El-Yaniv, Selective classification for deep neural networks, NIPS 2017, but makes no allowance for
     the choice among thresholds.
 
     Args:
         confidence: (n,), of the answers to images that the model was not trained on.
         right: (n,), whether each answer is right.
-        accuracy: the accuracy to promise.
+        target: the accuracy that answers must reach.
     """
     levels, level = np.unique(-confidence, return_inverse=True)  # the highest confidence first
     answered = np.bincount(level).cumsum()
     correct = np.bincount(level, right).cumsum()
     lowest = betaincinv(correct, answered - correct + 1, 1 - CERTAINTY)
-    enough = np.flatnonzero(np.nan_to_num(lowest) >= accuracy)
+    enough = np.flatnonzero(np.nan_to_num(lowest) >= target)
     return float(-levels[enough[-1]]) if len(enough) else None
 
 
-def answers(confidence: Floats, right: Bools, threshold: float | None, accuracy: float) -> Answers:
+def answers(confidence: Floats, right: Bools, threshold: float | None, target: float) -> Answers:
     """Return what a classifier does on images that its threshold was not chosen on.
 
     Args:
         confidence: (n,), of its answers.
         right: (n,), whether each answer is right.
         threshold: as `choose_threshold` returns it.
-        accuracy: the accuracy that the threshold promises.
+        target: the accuracy for which the threshold was chosen.
     """
     answered = np.zeros(len(right), bool) if threshold is None else confidence >= threshold
     if not answered.any():
         return Answers(threshold, 0.0, None, None)
     measured = float(right[answered].mean())
-    return Answers(threshold, float(answered.mean()), measured, measured >= accuracy)
+    return Answers(threshold, float(answered.mean()), measured, measured >= target)
 
 
 def risk_coverage(confidence: Floats, right: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

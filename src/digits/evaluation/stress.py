@@ -1,4 +1,4 @@
-"""Digits other than those of MNIST: by other people, and MNIST's own with mild faults."""
+"""MNIST's test images with mild corruptions, as in MNIST-C (N. Mu and J. Gilmer, 2019, arXiv 1906.02337)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ NOISE = 50  # grey levels: the standard deviation
 
 
 @dataclass(frozen=True)
-class Population:
+class EvaluationSet:
     """Images to test on.
 
     Attributes:
@@ -32,19 +32,19 @@ class Population:
     labels: Labels
 
 
-def faults(images: Images, labels: Labels) -> Iterator[Population]:
-    """Yield the images with one fault after another; the same images give the same faults.
+def corrupted(images: Images, labels: Labels) -> Iterator[EvaluationSet]:
+    """Yield the images with one corruption after another; the same images give the same result.
 
     Args:
         images: (n, 28, 28).
         labels: (n,).
     """
-    for name, (title, fault) in FAULTS.items():
-        yield Population(name, title, fault(images, np.random.default_rng(0)), labels)
+    for name, (title, corrupt) in CORRUPTIONS.items():
+        yield EvaluationSet(name, title, corrupt(images, np.random.default_rng(0)), labels)
 
 
 def _moved(distance: int) -> Callable[[Images, np.random.Generator], Images]:
-    """Return a fault that moves each image up, down, left or right; what leaves the image is lost."""
+    """Return a corruption that moves each image up, down, left or right; what leaves the image is lost."""
 
     def move(images: Images, random: np.random.Generator) -> Images:
         direction = random.integers(4, size=len(images))
@@ -59,7 +59,7 @@ def _moved(distance: int) -> Callable[[Images, np.random.Generator], Images]:
 
 
 def _turned(degrees: float) -> Callable[[Images, np.random.Generator], Images]:
-    """Return a fault that turns each image to the left or to the right about its centre."""
+    """Return a corruption that turns each image to the left or to the right about its centre."""
 
     def turn(images: Images, random: np.random.Generator) -> Images:
         left = random.integers(2, size=len(images)) == 1
@@ -111,7 +111,7 @@ def _rounded(pixels: NDArray[np.floating]) -> Images:
     return rounded
 
 
-FAULTS: dict[str, tuple[str, Callable[[Images, np.random.Generator], Images]]] = {
+CORRUPTIONS: dict[str, tuple[str, Callable[[Images, np.random.Generator], Images]]] = {
     "moved-2": ("moved 2 pixels", _moved(2)),
     "moved-4": ("moved 4 pixels", _moved(4)),
     "turned-15": ("turned 15°", _turned(15)),

@@ -8,6 +8,7 @@ from digits.core import params, paths
 from digits.core.artifacts import read_json
 from digits.core.errors import UserError
 from digits.evaluation import selective
+from digits.evaluation.metrics import held_out
 from digits.inference import ensemble
 from digits.inference.ensemble import Ensemble
 
@@ -62,8 +63,7 @@ def _is_trained(root: Path, files: paths.VariantFiles) -> bool:
 
 def validation_accuracy(metrics: dict[str, Any]) -> float:
     """Return the validation accuracy of an ensemble, by its metrics; 0 if it was trained on the validation images."""
-    validation = metrics["validation"]
-    return validation["ensemble"]["accuracy"] if validation else 0.0
+    return metrics["validation"]["ensemble"]["accuracy"] if held_out(metrics) else 0.0
 
 
 def _best(root: Path, parameters: params.Params) -> str:

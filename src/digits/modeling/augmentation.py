@@ -4,25 +4,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digits.core.images import SIDE
-from digits.core.params import Distortion
+from digits.core.params import DistortionSettings
 
 
 def shifted_copies(images: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
-    """Return the rows of padded images, from which any shift of any image is a gather of whole rows.
-
-    There is one copy of all images for each horizontal shift. Within a copy, a vertical shift selects 28 rows that
-    start elsewhere.
+    """Return padded images at each horizontal shift; a vertical shift of one then selects 28 of its rows.
 
     Args:
         images: (n, 28, 28).
         margin: the largest shift, in pixels.
 
     Returns:
-        Rows, ((2 * margin + 1) * n * (28 + 2 * margin), 28).
+        (2 * margin + 1, n, 28 + 2 * margin, 28), by the shift to the right as `random_shifts` counts it.
     """
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, SIDE, axis=2)
-    return np.moveaxis(windows[:, :, ::-1], 2, 0).reshape(-1, SIDE)
+    return np.moveaxis(windows[:, :, ::-1], 2, 0)
 
 
 def random_shifts(seed: int, epoch: int, count: int, margin: int) -> NDArray[np.int32]:
@@ -33,7 +30,7 @@ def random_shifts(seed: int, epoch: int, count: int, margin: int) -> NDArray[np.
     return np.random.default_rng([seed, epoch, 1]).integers(0, 2 * margin + 1, (count, 2), np.int32)
 
 
-def random_transforms(seed: int, epoch: int, count: int, distortion: Distortion) -> NDArray[np.float32]:
+def random_transforms(seed: int, epoch: int, count: int, distortion: DistortionSettings) -> NDArray[np.float32]:
     """Return a random rotation, shear and zoom about the centre for each image of an epoch, float32 (count, 8).
 
     Each row is a projective transform (a0, a1, a2, b0, b1, b2, 0, 0) in the form of TensorFlow's

@@ -285,9 +285,10 @@ class _Epoch:
         """Return the images of a batch, shifted and distorted."""
         margin = self.settings.shift
         if margin:
-            height = SIDE + 2 * margin
-            first = (shifts[:, 1] * self.count + indices) * height + 2 * margin - shifts[:, 0]
-            batch = tf.gather(self.pixels, first[:, tf.newaxis] + tf.range(SIDE))
+            down, right = shifts[:, 0], shifts[:, 1]
+            images = tf.gather_nd(self.pixels, tf.stack([right, indices], axis=1))  # (batch, 28 + 2 * margin, 28)
+            rows = (2 * margin - down)[:, tf.newaxis] + tf.range(SIDE)
+            batch = tf.gather(images, rows, batch_dims=1)
         else:
             batch = tf.gather(self.pixels, indices)
         if self.settings.distortion is None:

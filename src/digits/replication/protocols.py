@@ -1,6 +1,6 @@
 """Descriptions of this run's protocols, to be read beside those of the reports."""
 
-from digits.core.params import Distortion, ModelSettings, Params
+from digits.core.params import DistortionSettings, ModelSettings, Params
 
 
 def describe(parameters: Params, variant: str) -> str:
@@ -45,6 +45,6 @@ def _optimizer(settings: ModelSettings) -> str:
     return f"{optimizer.name} {rate}, batch {settings.batch_size}{average}"
 
 
-def _distortion(distortion: Distortion) -> str:
+def _distortion(distortion: DistortionSettings) -> str:
     rotate, zoom, shear = distortion.rotate, distortion.zoom, distortion.shear
     return f"rotated by at most {rotate:g} degrees, zoomed by {zoom:.0%}, sheared by {shear:g}"

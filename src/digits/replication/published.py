@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from digits.core.artifacts import read_json
 from digits.core.config import Section
@@ -18,9 +17,7 @@ from digits.evaluation.statistics import mean_interval, prediction_interval, spr
 
 NOT_APPLICABLE = "the reports' numbers do not apply to the files in download.files, which are not MNIST's"
 Curves = Mapping[tuple[str, str], pd.DataFrame]  # by variant and split; see evaluation/curves.py
-ReadMetrics = Callable[
-    [str], Any | None
-]  # returns the content of a metrics file, or None if this run wrote no such file
+ReadMetrics = Callable[[str], Any | None]  # returns the content of a metrics file; None if this run wrote no such file
 ReportName = Literal["A", "B"]
 Epoch = int | Literal["first", "last", "highest", "lowest loss"]
 
@@ -29,7 +26,7 @@ class Point(Section):
     """A value of a learning curve."""
 
     variant: str
-    split: Literal["train", "validation", "test", "gap", "scikit-learn"]  # the last: digits by other people
+    split: Literal["train", "validation", "test", "gap", "scikit-learn"]  # the last: scikit-learn's digits
     column: str
     epoch: Epoch
 
@@ -69,7 +66,7 @@ class Claim(Section):
     @model_validator(mode="after")
     def _within(self) -> Self:
         if (self.change == "stays") != (self.within is not None):
-            raise PydanticCustomError("claim", "within belongs to a claim that a curve stays, and to no other")
+            raise ValueError(": within belongs to a claim that a curve stays, and to no other")
         return self
 
 

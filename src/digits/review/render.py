@@ -67,6 +67,7 @@ def html(review: Review, images: Images | None) -> str:
         review: the review.
         images: the test images, (n, 28, 28); None to list them by index only.
     """
+    pictures = [(path, sides) for path, sides in review.pictures.items() if any(sides)]
     return _template("review.html").render(
         review=review,
         thumbnails=_thumbnails(review, images),
@@ -74,8 +75,8 @@ def html(review: Review, images: Images | None) -> str:
         unfolded=UNFOLDED,
         changed=[(chart, _svg(chart)) for chart in review.charts if chart.changed],
         unchanged=[(chart, _svg(chart)) for chart in review.charts if not chart.changed],
-        pictures=[(p.path, _data_url(p.base), _data_url(p.head)) for p in review.pictures if p.base != p.head],
-        same_pictures=[(p.path, _data_url(p.head)) for p in review.pictures if p.base == p.head and p.head],
+        pictures=[(path, *map(_data_url, sides)) for path, sides in pictures if sides.base != sides.head],
+        same_pictures=[(path, _data_url(sides.head)) for path, sides in pictures if sides.base == sides.head],
     )
 
 

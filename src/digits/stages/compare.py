@@ -16,7 +16,7 @@ from digits.evaluation.curves import SPLITS, learning_curves, over_seeds
 from digits.replication import published
 from digits.replication.protocols import describe
 
-OTHER_PEOPLE = "scikit-learn"  # the population of digits by other people
+SHIFTED = "scikit-learn"  # the evaluation set under a distribution shift
 
 
 def run() -> None:
@@ -51,7 +51,7 @@ def run() -> None:
         {name: (table["coverage"].to_numpy(), table["risk"].to_numpy()) for name, table in tables.items()},
         {name: mark for name, each in metrics.items() if (mark := _mark(each))},
         "Fewer answers, fewer mistakes: the ensembles on the test images;\n"
-        f"dots: at the threshold that promises {percent(selective.PROMISE, 1)} right answers",
+        f"dots: at the threshold for {percent(selective.STRICTEST_TARGET, 1)} right answers",
         paths.COMPARE_PLOTS / "risk_coverage.png",
     )
 
@@ -86,21 +86,21 @@ def _long_table(curves: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
 
 
 def _last_epoch(test: pd.DataFrame, accuracies: dict[str, Any]) -> pd.DataFrame:
-    """Return a curve of the last epoch alone, with the accuracy of each seed on digits by other people."""
+    """Return a curve of the last epoch alone, with the accuracy of each seed on scikit-learn's digits."""
     last = test[test["epoch"] == test["epoch"].max()]
     columns = {"epoch": last["epoch"], "seed": last["seed"], "accuracy": accuracies["accuracy"]["values"]}
     return pd.DataFrame(columns)
 
 
 def _compare_with_reports(parameters: params.Params, curves: dict[str, dict[str, pd.DataFrame]]) -> dict[str, Any]:
-    stress = read_json(paths.STRESS_METRICS)[OTHER_PEOPLE]["variants"]
+    stress = read_json(paths.STRESS_METRICS)[SHIFTED]["variants"]
     source = config.read(paths.PUBLISHED, published.Published)
     experiments = published.read_experiments(paths.EXPERIMENT_METRICS)
     applies = source.applies_to(parameters.download.files.by_name())
     by_split: dict[tuple[str, str], pd.DataFrame] = {}
     if applies:
         by_split = {(name, split): curve for name, splits in curves.items() for split, curve in splits.items()}
-        by_split |= {(name, OTHER_PEOPLE): _last_epoch(curves[name]["test"], row) for name, row in stress.items()}
+        by_split |= {(name, SHIFTED): _last_epoch(curves[name]["test"], row) for name, row in stress.items()}
     else:
         experiments = {}
         print(f"{published.NOT_APPLICABLE}: {paths.PUBLISHED_METRICS} has none of this run", file=sys.stderr)

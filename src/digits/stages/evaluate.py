@@ -17,6 +17,7 @@ from digits.core import params, paths
 from digits.core.artifacts import read_arrays, write_arrays, write_csv, write_json
 from digits.core.errors import UserError
 from digits.core.images import CLASSES
+from digits.core.params import EvaluateSettings
 from digits.data.writers import read_writers
 from digits.evaluation import comparison, curves, metrics, selective
 from digits.evaluation.statistics import spread
@@ -26,73 +27,66 @@ from digits.modeling.backend import available_workers, keras, pin_threads
 Arrays = NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Checkpoints:
+    """What stage train has saved: `weights` by path, (seeds, epochs, …)."""
+
+    variant: str
+    seeds: list[int]
+    epochs: list[int]
+    weights: dict[str, Arrays]
+
+    def of(self, seed: int, epoch: int) -> dict[str, Arrays]:
+        """Return the weights of a seed after an epoch, both by index."""
+        return {path: values[seed, epoch] for path, values in self.weights.items()}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the models of a variant answer.
+
+    Attributes:
+        epochs: The rows of `epochs.csv`.
+        test: Probabilities after the last epoch, float32 (seeds, images, 10).
+        validation: Likewise; of no images if the variant holds none out.
+    """
+
+    epochs: pd.DataFrame
+    test: Arrays
+    validation: Arrays
+
+
 def run(variant: str) -> None:
     """Evaluate a variant, and write its metrics, its test curves, its confusion matrix and its predictions."""
     parameters = params.load(paths.PARAMS)
-    files, section = paths.VariantFiles(variant), parameters.evaluate
-    parameters.model(variant)  # a name without an entry may be a path instead of a name
+    settings, section, files = parameters.model(variant), parameters.evaluate, paths.VariantFiles(variant)
     workers = available_workers(parameters.train.threads)
     pin_threads(parameters.train.threads, workers)
 
-    test = read_arrays(paths.TEST)
-    images, labels = test["images"], test["labels"]
+    test, validation = read_arrays(paths.TEST), read_arrays(paths.VALIDATION)
+    if not settings.validation:
+        validation = {key: values[:0] for key, values in validation.items()}
     weights = read_arrays(files.weights)
     seeds, epochs = (weights.pop(key).tolist() for key in ("seeds", "epochs"))
+    checkpoints = Checkpoints(variant, seeds, epochs, weights)
     models = [networks.load(files.model) for _ in range(min(workers, len(seeds)))]
+
+    answers = _answer(checkpoints, models, test, validation["images"], section.calibration_bins)
+    _write_tables(files, seeds, answers, test["labels"])
     training = curves.read_table(files.training.read_text(encoding="utf-8"))
-    held_out = bool(training["val_accuracy"].notna().any())
-    validation = read_arrays(paths.VALIDATION) if held_out else {"images": images[:0], "labels": labels[:0]}
-    rows, probabilities, validated = _evaluate(
-        variant, models, weights, seeds, epochs, images, labels, section.calibration_bins, validation["images"]
-    )
-    table = pd.DataFrame(rows)
-    write_csv(files.epochs, table)
-    write_arrays(files.predictions, seeds=np.array(seeds, np.int64), probabilities=probabilities)
-
-    predicted = probabilities.argmax(axis=2)
-    counts = np.mean([metrics.confusion(labels, each) for each in predicted], axis=0).ravel()
-    pairs = pd.DataFrame(product(range(CLASSES), repeat=2), columns=["actual", "predicted"])
-    write_csv(files.confusion, pairs.assign(count=counts))
-
-    mean = probabilities.mean(axis=0, dtype=np.float64)
-    curve = selective.risk_coverage(selective.confidences(mean), mean.argmax(axis=1) == labels)
-    write_csv(files.risk_coverage, pd.DataFrame(dict(zip(("coverage", "risk"), curve, strict=True))))
-
-    wrong = predicted != labels
-    result = comparison.Result(wrong.sum(axis=1).tolist(), wrong.sum(axis=0))
-    writers = None if section.writers is None else read_writers(section.writers, paths.WRITERS, len(labels))
-    last = table[table["epoch"] == epochs[-1]]
-    # A variant that trains on all images has only the test images to choose by, as report A had.
-    chosen_on = (validated, validation["labels"]) if held_out else (probabilities, labels)
-    everything = probabilities.reshape(-1, CLASSES), np.tile(labels, len(seeds))
-    model = models[0]
     write_json(
         files.metrics,
         {
             "seeds": seeds,
             "epochs": epochs[-1],
             "weights": _digest(weights),
-            "parameters": model.count_params(),
-            "layers": {layer.name: layer.count_params() for layer in model.layers if layer.count_params()},
-            "optimizer_parameters": sum(int(np.prod(variable.shape)) for variable in model.optimizer.variables),
-            "test": {
-                "accuracy": _spread(last["accuracy"]),
-                "accuracy_interval": comparison.accuracy_interval(result, writers),
-                "loss": _spread(last["loss"]),
-                "errors": asdict(spread(result.errors)) | {"values": result.errors},
-                "ensemble": _ensemble(mean, labels, section.calibration_bins),
-            },
-            "validation": _validation(validated, validation["labels"]) if held_out else None,
-            "selective": {
-                "chosen_on": "validation" if held_out else "test",
-                "promises": [asdict(promise) for promise in selective.promises(chosen_on, (probabilities, labels))],
-            },
-            "best": _best_epoch(training, table, held_out=held_out),
-            "per_class": _per_class(labels, predicted),
-            "calibration": {
-                "expected_error": _spread(last["calibration_error"]),
-                "bins": [asdict(each) for each in metrics.calibration(*everything, section.calibration_bins).bins],
-            },
+            **_sizes(models[0]),
+            "test": _test(answers, test["labels"], section),
+            "validation": _validation(answers.validation, validation["labels"]) if settings.validation else None,
+            "selective": _selective(answers, test["labels"], validation["labels"]),
+            "best": _best_epoch(training, answers.epochs, held_out=settings.validation),
+            "per_class": _per_class(test["labels"], answers.test.argmax(axis=2)),
+            "calibration": _calibration(answers, test["labels"], section.calibration_bins),
         },
     )
 
@@ -110,38 +104,38 @@ class EpochMetrics:
     calibration_error: float
 
 
-def _evaluate(
-    variant: str,
-    models: Sequence[keras.Model],
-    weights: dict[str, Arrays],
-    seeds: Sequence[int],
-    epochs: Sequence[int],
-    images: Arrays,
-    labels: Arrays,
-    bins: int,
-    validation: Arrays,
-) -> tuple[list[EpochMetrics], Arrays, Arrays]:
+def _answer(
+    checkpoints: Checkpoints, models: Sequence[keras.Model], test: dict[str, Arrays], validation: Arrays, bins: int
+) -> Answers:
     """Evaluate every seed at every checkpoint, with a model for each thread.
 
-    Returns:
-        The rows of `epochs.csv`, and the probabilities after the last epoch, float32 (seeds, images, 10), of the test
-        images and of the validation images.
+    Args:
+        checkpoints: the weights.
+        models: of the same network.
+        test: the test images, (n, 28, 28), and labels, (n,).
+        validation: images, (m, 28, 28), that the variant was not trained on.
+        bins: of the calibration error.
+
+    Raises:
+        UserError: a logit is not finite.
     """
     idle: SimpleQueue[tuple[keras.Model, Callable[[Arrays], Arrays]]] = SimpleQueue()
     for model in models:
         idle.put((model, networks.compile_logits(model)))
-    last, validated = (np.empty((len(seeds), len(part), CLASSES), np.float32) for part in (images, validation))
+    seeds, epochs = checkpoints.seeds, checkpoints.epochs
+    last, validated = (np.empty((len(seeds), len(part), CLASSES), np.float32) for part in (test["images"], validation))
 
     def evaluate(place: tuple[int, int]) -> EpochMetrics:
         epoch, seed = place
         model, predict = idle.get()
         try:
-            networks.set_weights(model, {path: values[seed, epoch] for path, values in weights.items()})
-            logits = predict(images)
+            networks.set_weights(model, checkpoints.of(seed, epoch))
+            logits = predict(test["images"])
             if not np.isfinite(logits).all():
                 raise UserError(
-                    f"{variant} diverges: after epoch {epochs[epoch]} of seed {seeds[seed]}, its weights are so large "
-                    f"that logits of test images are not finite; set a lower models.{variant}.optimizer.learning_rate"
+                    f"{checkpoints.variant} diverges: after epoch {epochs[epoch]} of seed {seeds[seed]}, its weights "
+                    "are so large that logits of test images are not finite; set a lower "
+                    f"models.{checkpoints.variant}.optimizer.learning_rate"
                 )
             probabilities = _probabilities(logits)
             if epoch == len(epochs) - 1:
@@ -150,11 +144,89 @@ def _evaluate(
                     validated[seed] = _probabilities(predict(validation))
         finally:
             idle.put((model, predict))  # after an error, too: another thread may wait for it
-        return _epoch_metrics(epochs[epoch], seeds[seed], logits, probabilities, labels, bins)
+        return _epoch_metrics(epochs[epoch], seeds[seed], logits, probabilities, test["labels"], bins)
 
     with ThreadPoolExecutor(len(models)) as pool:
         rows = list(pool.map(evaluate, product(range(len(epochs)), range(len(seeds)))))
-    return rows, last, validated
+    return Answers(pd.DataFrame(rows), last, validated)
+
+
+def _write_tables(files: paths.VariantFiles, seeds: Sequence[int], answers: Answers, labels: Arrays) -> None:
+    """Write the test curves, the predictions, the confusion matrix and the risk-coverage curve."""
+    write_csv(files.epochs, answers.epochs)
+    write_arrays(files.predictions, seeds=np.array(seeds, np.int64), probabilities=answers.test)
+
+    counts = np.mean([metrics.confusion(labels, each) for each in answers.test.argmax(axis=2)], axis=0).ravel()
+    pairs = pd.DataFrame(product(range(CLASSES), repeat=2), columns=["actual", "predicted"])
+    write_csv(files.confusion, pairs.assign(count=counts))
+
+    mean = _ensemble(answers.test)
+    coverage, risk = selective.risk_coverage(selective.confidences(mean), mean.argmax(axis=1) == labels)
+    write_csv(files.risk_coverage, pd.DataFrame({"coverage": coverage, "risk": risk}))
+
+
+def _sizes(model: keras.Model) -> dict[str, Any]:
+    """Return the numbers of parameters of a network, of its layers and of its optimizer."""
+    return {
+        "parameters": model.count_params(),
+        "layers": {layer.name: layer.count_params() for layer in model.layers if layer.count_params()},
+        "optimizer_parameters": sum(int(np.prod(variable.shape)) for variable in model.optimizer.variables),
+    }
+
+
+def _test(answers: Answers, labels: Arrays, section: EvaluateSettings) -> dict[str, Any]:
+    """Return the results on the test images after the last epoch."""
+    wrong = answers.test.argmax(axis=2) != labels
+    result = comparison.Result(wrong.sum(axis=1).tolist(), wrong.sum(axis=0))
+    writers = None if section.writers is None else read_writers(section.writers, paths.WRITERS, len(labels))
+    last = _last(answers.epochs)
+    mean = _ensemble(answers.test)
+    correct = mean.argmax(axis=1) == labels
+    smallest = np.finfo(np.float32).tiny  # a probability of 0 is one that float32 cannot express
+    return {
+        "accuracy": _spread(last["accuracy"]),
+        "accuracy_interval": comparison.accuracy_interval(result, writers),
+        "loss": _spread(last["loss"]),
+        "errors": asdict(spread(result.errors)) | {"values": result.errors},
+        "ensemble": {
+            "accuracy": float(correct.mean()),
+            "loss": float(-np.log(np.maximum(mean[np.arange(len(labels)), labels], smallest)).mean()),
+            "errors": int((~correct).sum()),
+            "calibration_error": metrics.calibration(mean, labels, section.calibration_bins).expected_error,
+        },
+    }
+
+
+def _selective(answers: Answers, test_labels: Arrays, validation_labels: Arrays) -> dict[str, Any]:
+    """Return the thresholds of confidence, and what they give on the test images.
+
+    A variant that trains on all images has only the test images to choose by, as report A had.
+    """
+    tested = answers.test, test_labels
+    chosen_on = (answers.validation, validation_labels) if len(validation_labels) else tested
+    return {
+        "chosen_on": "validation" if len(validation_labels) else "test",
+        "targets": [asdict(each) for each in selective.at_targets(chosen_on, tested)],
+    }
+
+
+def _calibration(answers: Answers, labels: Arrays, bins: int) -> dict[str, Any]:
+    everything = answers.test.reshape(-1, CLASSES), np.tile(labels, len(answers.test))
+    return {
+        "expected_error": _spread(_last(answers.epochs)["calibration_error"]),
+        "bins": [asdict(each) for each in metrics.calibration(*everything, bins).bins],
+    }
+
+
+def _last(epochs: pd.DataFrame) -> pd.DataFrame:
+    last: pd.DataFrame = epochs[epochs["epoch"] == epochs["epoch"].max()]
+    return last
+
+
+def _ensemble(probabilities: Arrays) -> Arrays:
+    """Return the mean of the seeds' probabilities, (n, 10)."""
+    mean: Arrays = probabilities.mean(axis=0, dtype=np.float64)
+    return mean
 
 
 def _probabilities(logits: Arrays) -> Arrays:
@@ -175,18 +247,6 @@ def _epoch_metrics(
         confidence_wrong=_mean(confidence[~correct]),
         calibration_error=metrics.calibration(probabilities, labels, bins).expected_error,
     )
-
-
-def _ensemble(mean: Arrays, labels: Arrays, bins: int) -> dict[str, float]:
-    """Return the results of the mean of the seeds' probabilities, (n, 10)."""
-    correct = mean.argmax(axis=1) == labels
-    smallest = np.finfo(np.float32).tiny  # a probability of 0 is one that float32 cannot express
-    return {
-        "accuracy": float(correct.mean()),
-        "loss": float(-np.log(np.maximum(mean[np.arange(len(labels)), labels], smallest)).mean()),
-        "errors": int((~correct).sum()),
-        "calibration_error": metrics.calibration(mean, labels, bins).expected_error,
-    }
 
 
 def _per_class(labels: Arrays, predicted: Arrays) -> dict[str, dict[str, float]]:
@@ -212,7 +272,7 @@ def _validation(probabilities: Arrays, labels: Arrays) -> dict[str, Any]:
     """Return the accuracies on the validation images after the last epoch, which choose the best variant."""
     return {
         "accuracy": _spread(pd.Series((probabilities.argmax(axis=2) == labels).mean(axis=1))),
-        "ensemble": {"accuracy": float((probabilities.mean(axis=0, dtype=np.float64).argmax(axis=1) == labels).mean())},
+        "ensemble": {"accuracy": float((_ensemble(probabilities).argmax(axis=1) == labels).mean())},
     }
 
 

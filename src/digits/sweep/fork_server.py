@@ -34,10 +34,9 @@ SLOW_MODULES = (
     "dvc.repo.experiments.queue.workspace",
     "dvc.repo.experiments.run",
 )
-LENGTH_BYTES = 8  # of the number that precedes a request
 
 
-def serve(path: str, modules: Sequence[str] = SLOW_MODULES) -> None:
+def serve(path: str, modules: Sequence[str]) -> None:
     """Import modules, then run each requested program in a fork, until standard input ends.
 
     Standard input ends with the process that started the server, even if that is killed. The server then kills its
@@ -82,12 +81,12 @@ def start_program(
         OSError: no server listens there.
     """
     request = {"arguments": list(arguments), "folder": str(folder), "environment": dict(environment)}
-    content = json.dumps(request).encode()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(path)
-        socket.send_fds(connection, [len(content).to_bytes(LENGTH_BYTES)], list(streams))
-        connection.sendall(content)
+        socket.send_fds(connection, [b" "], list(streams))
+        connection.sendall(json.dumps(request).encode())
+        connection.shutdown(socket.SHUT_WR)
     except BaseException:
         connection.close()
         raise
@@ -120,10 +119,10 @@ def write_python(folder: Path, path: str, python: str) -> None:
 
 
 def main() -> None:
-    """Serve, or run a program like `python` does: `fork_server.py serve <socket>`, `… run <socket> <python> …`."""
+    """Serve, or run a program like `python` does: `serve <socket> <modules>` or `run <socket> <python> <arguments>`."""
     action, path, *rest = sys.argv[1:]
     if action == "serve":
-        serve(path)
+        serve(path, rest)
     python, *arguments = rest
     if arguments and not arguments[0].startswith("-"):
         with contextlib.suppress(ConnectionError, FileNotFoundError):  # without a server, Python runs the script
@@ -136,8 +135,8 @@ def _serve_request(connection: socket.socket) -> None:
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        length, streams, _, _ = socket.recv_fds(connection, LENGTH_BYTES, 3)
-        request = json.loads(connection.makefile("rb").read(int.from_bytes(length)))
+        _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+        request = json.load(connection.makefile("rb"))
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)

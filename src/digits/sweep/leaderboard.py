@@ -1,9 +1,9 @@
 """The results of a sweep, ranked: a table and a chart that say which trials can't be told apart from the best."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import Formatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from digits.core.artifacts import write_csv
 from digits.core.formatting import percent, percent_spread, points
@@ -26,7 +26,6 @@ from digits.versioning.settings import ComparisonSettings
 LEADER, CLOSE, WORSE = "leader", "can't be told apart", "worse"
 SHOWN = 40  # rows of the printed table and of the chart, at most
 NAMED = 3  # trials that can't be told apart from the leader, at most
-MAX_PLACES = 6  # of a label
 FIRST, OTHER, NEUTRAL = COLORS[0], COLORS[4], "#555555"  # colours of the chart
 DOT: dict[str, Any] = {"marker": "o", "markersize": 5, "alpha": 0.7}
 STROKE: dict[str, Any] = {"marker": "|", "markersize": 15, "markeredgewidth": 2.5}
@@ -49,6 +48,11 @@ class Row:
     def name(self) -> str:
         """The variant and the trial."""
         return f"{self.variant} of {self.trial.name}"
+
+    @property
+    def images(self) -> tuple[str, str]:
+        """What rows must share to be comparable."""
+        return self.score.ranked_by, self.score.images_md5
 
     @property
     def verdict(self) -> str:
@@ -75,7 +79,8 @@ def rank(
     groups: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
     for trial in trials:
         for variant, score in scores.get(trial.name, {}).items():
-            groups[score.ranked_by, score.images_md5].append(Row(trial, variant, score))
+            row = Row(trial, variant, score)
+            groups[row.images].append(row)
     ranked = [_compare(rows, settings, root) for rows in groups.values()]
     return sorted(ranked, key=lambda rows: (rows[0].score.ranked_by == "test", -rows[0].score.accuracy.mean))
 
@@ -159,8 +164,8 @@ def chart(groups: Sequence[Sequence[Row]], path: Path) -> None:
     """
     rows = [row for group in groups for row in group]
     labels = dict(zip((row.name for row in rows), _labels(rows), strict=True))
-    panels = _first_rows(groups)
-    shown = sum(map(len, panels))
+    panels = [list(panel) for _, panel in groupby(rows[:SHOWN], key=lambda row: row.images)]
+    shown = min(len(rows), SHOWN)
     with mpl.rc_context(STYLE):
         width = max(8.7, 4.7 + 0.08 * max(map(len, labels.values())))
         figure = Figure(figsize=(width, 1.2 + 0.34 * shown + 0.35 * len(panels)), layout="constrained")
@@ -175,7 +180,7 @@ def chart(groups: Sequence[Sequence[Row]], path: Path) -> None:
         axes[-1].set_xlabel("accuracy" if len(panels) > 1 else f"{rows[0].score.ranked_by} accuracy")
         # Few ticks, so that long labels have room.
         axes[-1].xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axes[-1].xaxis.set_major_formatter(PercentFormatter())
+        axes[-1].xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         _add_legend(figure, {row.verdict for panel in panels for row in panel})
         rest = f" (the best {shown} of {len(rows):,})" if len(rows) > shown else ""
         figure.suptitle(f"Trials of the sweep{rest}")
@@ -189,37 +194,11 @@ def write(
     root: Path,
     folder: Path,
 ) -> str:
-    """Write `trials.csv` and `trials.png` into a folder, and return the ranking as text.
-
-    Args:
-        trials: the trials.
-        scores: by trial and variant.
-        settings: how results are compared.
-        root: the folder of dvc.yaml.
-        folder: where to write the files.
-    """
+    """Write `trials.csv` and `trials.png` into a folder, and return the ranking as text; `rank` has the arguments."""
     groups = rank(trials, scores, settings, root)
     write_csv(folder / "trials.csv", table(groups))
     chart(groups, folder / "trials.png")
     return text(groups)
-
-
-class PercentFormatter(Formatter):
-    """Labels shares as percentages, with as many decimal places as all ticks of an axis need to be exact."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        del pos
-        return percent(x)
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        percents = [100 * value for value in values]
-        exact = (
-            places
-            for places in range(MAX_PLACES)
-            if all(math.isclose(value, round(value, places), abs_tol=10**-MAX_PLACES / 10) for value in percents)
-        )
-        places = next(exact, MAX_PLACES)
-        return [percent(value, places) for value in values]
 
 
 def _settings(rows: Sequence[Row], *, short: bool = True) -> list[dict[str, str]]:
@@ -258,15 +237,6 @@ def _conclusion(group: Sequence[Row], *, several_variants: bool) -> str:
         more = f" and {len(close) - NAMED} more" if len(close) > NAMED else ""
         return f"{line} Can't be told apart from it: {', '.join(close[:NAMED])}{more}."
     return f"{line} All others are worse." if others else line
-
-
-def _first_rows(groups: Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
-    """Return the first rows, in their groups."""
-    first, left = [], SHOWN
-    for group in groups:
-        first.append(group[:left])
-        left -= len(first[-1])
-    return [group for group in first if group]
 
 
 def _draw(axis: Axes, rows: Sequence[Row], labels: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NoReturn
 
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
@@ -26,7 +26,7 @@ from digits.core.formatting import percent_spread
 from digits.sweep import worker
 from digits.sweep.scores import Score, read_scores
 from digits.sweep.trial import Source, Trial
-from digits.sweep.worker import Outcome
+from digits.sweep.worker import TrialOutcome
 from digits.versioning.git import git, git_succeeds
 from digits.versioning.repository import open_repository
 from digits.versioning.revisions import Revision
@@ -60,8 +60,8 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The results of a sweep."""
+class TrialResult:
+    """The results of the trials of a sweep."""
 
     scores: dict[str, dict[str, Score]]  # by trial and variant
     failed: dict[str, str]  # the last lines of the log of each failed trial
@@ -110,7 +110,7 @@ def _trial_name(prefix: str, settings: tuple[str, ...]) -> str:
     return f"{prefix}-{slug}-{digest[:10]}"
 
 
-def run(sweep: Sweep) -> Result:
+def run(sweep: Sweep) -> TrialResult:
     """Run the trials that are not yet experiments of this commit, and fetch the experiments.
 
     Raises:
@@ -119,15 +119,19 @@ def run(sweep: Sweep) -> Result:
     """
     try:
         source = _source(sweep)
-        known = _experiment_names(sweep, source)
+        here = _experiment_names(sweep.root, source)
+        known = here | (_experiment_names(sweep.root, source, sweep.git_remote) if sweep.git_remote else set())
         missing = [trial for trial in sweep.trials if trial.name not in known]
         present = len(sweep.trials) - len(missing)
         print(f"{len(sweep.trials)} trials on commit {source.commit[:10]}; {present} have already run", flush=True)
         failed = _run_trials(sweep, source, missing) if missing else {}
         succeeded = [trial for trial in sweep.trials if trial.name not in failed]
-        _pull(sweep, source, succeeded)
+        remote_only = [trial.name for trial in succeeded if trial.name not in here]
+        if sweep.git_remote and remote_only:
+            with open_repository(sweep.root) as repo:
+                repo.experiments.pull(sweep.git_remote, remote_only, pull_cache=sweep.pull_cache)
         scores = {trial.name: read_scores(sweep.root, source.ref(trial)) for trial in succeeded}
-        return Result(scores, failed, comparison_settings(Revision(sweep.root, source.commit, source.commit)))
+        return TrialResult(scores, failed, comparison_settings(Revision(sweep.root, source.commit, source.commit)))
     except KeyboardInterrupt:
         raise UserError(f"interrupted: {RUN_AGAIN}") from None
 
@@ -135,20 +139,21 @@ def run(sweep: Sweep) -> Result:
 def _source(sweep: Sweep) -> Source:
     """Return the commit to run and the repository to clone, once both are checked."""
     root, remote = sweep.root, sweep.git_remote
-    _check_workspace(root)
-    _check_keys(root, sweep.trials[0])
-    commit = git(root, "rev-parse", "HEAD").strip()
-    if remote:
-        _check_pushed(root, remote, commit)
-    return Source(_url(root, remote), commit, _shared_cache(root, remote), _author(root), _threads(root, sweep.trials))
-
-
-def _check_workspace(root: Path) -> None:
     changed = git(root, "status", "--porcelain", "--untracked-files=no").splitlines()
     if changed:
         raise UserError(
             f"{changed[0][3:]} has uncommitted changes: a sweep runs a commit, so commit or stash them first"
         )
+    _check_keys(root, sweep.trials[0])
+    commit = git(root, "rev-parse", "HEAD").strip()
+    cache = None
+    if remote:
+        _check_pushed(root, remote, commit)
+    else:
+        with open_repository(root) as repo:
+            cache = str(repo.cache.local_cache_dir)
+    name, _, address = git(root, "var", "GIT_AUTHOR_IDENT").rpartition(">")[0].partition(" <")
+    return Source(_url(root, remote), commit, cache, (name, address), _threads(root, sweep.trials))
 
 
 def _check_keys(root: Path, trial: Trial) -> None:
@@ -179,19 +184,6 @@ def _url(root: Path, remote: str | None) -> str:
     return str((root / url).resolve()) if (root / url).exists() else url
 
 
-def _shared_cache(root: Path, remote: str | None) -> str | None:
-    """Return the path of this repository's DVC cache, which trials share if they clone the repository itself."""
-    if remote:
-        return None
-    with open_repository(root) as repo:
-        return str(repo.cache.local_cache_dir)
-
-
-def _author(root: Path) -> tuple[str, str]:
-    name, _, address = git(root, "var", "GIT_AUTHOR_IDENT").rpartition(">")[0].partition(" <")
-    return name, address
-
-
 def _threads(root: Path, trials: Sequence[Trial]) -> int:
     """Return how many threads each trial uses: the largest `train.threads` of the grid, or that of params.yaml."""
     key = "train.threads="
@@ -201,21 +193,9 @@ def _threads(root: Path, trials: Sequence[Trial]) -> int:
     return params.load(root / paths.PARAMS).train.threads
 
 
-def _experiment_names(sweep: Sweep, source: Source) -> set[str]:
-    """Return the names of this commit's experiments, here and at the Git remote."""
-    names = _local_experiment_names(sweep.root, source)
-    if sweep.git_remote:
-        names |= _names(git(sweep.root, "ls-remote", sweep.git_remote, f"{source.ref_prefix}*"))
-    return names
-
-
-def _local_experiment_names(root: Path, source: Source) -> set[str]:
-    return _names(git(root, "for-each-ref", "--format=%(refname)", source.ref_prefix))
-
-
-def _names(listed: str) -> set[str]:
-    """Return the last part of each reference that Git has listed."""
-    return {line.rpartition("/")[2] for line in listed.splitlines()}
+def _experiment_names(root: Path, source: Source, remote: str = ".") -> set[str]:
+    """Return the names of this commit's experiments, in this repository or at a Git remote."""
+    return {line.rpartition("/")[2] for line in git(root, "ls-remote", remote, f"{source.ref_prefix}*").splitlines()}
 
 
 @contextmanager
@@ -250,12 +230,13 @@ def _connect(sweep: Sweep, source: Source) -> Iterator[Client]:
 def _run_trials(sweep: Sweep, source: Source, trials: Sequence[Trial]) -> dict[str, str]:
     """Run trials on the cluster, and return the last lines of the log of each failed one, by name."""
     failed: dict[str, str] = {}
-    finished = 0
+    total, finished = len(sweep.trials), 0
     with (
         silence_logging_cmgr(SILENT),  # Dask logs tracebacks; the messages here replace them
         _connect(sweep, source) as client,
-        _Progress(len(sweep.trials), len(trials)) as progress,
+        tqdm(total=total, initial=total - len(trials), desc="sweep", unit="trial", disable=None) as bar,
     ):
+        progress = _Progress(bar)
         # A cluster runs a key once, even if two sweeps submit it.
         futures = {
             client.submit(worker.run, trial, source, key=f"{trial.name}@{source.commit}"): trial for trial in trials
@@ -277,37 +258,31 @@ def _run_trials(sweep: Sweep, source: Source, trials: Sequence[Trial]) -> dict[s
     return failed
 
 
-def _outcome(future: Future, name: str) -> Outcome:
+def _outcome(future: Future, name: str) -> TrialOutcome:
     """Return how a trial ended, whether the task returned, raised, or took its workers with it.
 
     Raises:
         CancelledError: the scheduler is lost.
     """
     try:
-        outcome: Outcome = future.result()
+        outcome: TrialOutcome = future.result()
     except CancelledError:
         raise
     except KilledWorker:
-        return Outcome(name, "every worker that tried it", 0, error="the workers died one after another")
+        return TrialOutcome(name, "every worker that tried it", 0, error="the workers died one after another")
     except Exception as error:  # raised on the worker, before or after the trial
-        return Outcome(name, "a worker", 0, error=f"{type(error).__name__}: {error}")
+        return TrialOutcome(name, "a worker", 0, error=f"{type(error).__name__}: {error}")
     return outcome
 
 
 class _Progress:
     """A progress bar in a terminal, otherwise a line for each trial; both show the best trial so far of each split."""
 
-    def __init__(self, total: int, missing: int) -> None:
-        self.bar = tqdm(total=total, initial=total - missing, desc="sweep", unit="trial", disable=None)
+    def __init__(self, bar: "tqdm[NoReturn]") -> None:
+        self.bar = bar
         self.best: dict[str, tuple[str, Score]] = {}  # by split
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def update(self, outcome: Outcome) -> None:
+    def update(self, outcome: TrialOutcome) -> None:
         self.bar.update()
         for variant, score in outcome.scores.items():
             best = self.best.get(score.ranked_by)
@@ -325,14 +300,3 @@ class _Progress:
             for split, (name, score) in self.best.items()
         )
         return f"best so far {'; '.join(best)}" if self.best else "no trial has succeeded yet"
-
-
-def _pull(sweep: Sweep, source: Source, trials: Sequence[Trial]) -> None:
-    """Fetch the experiments that this repository does not have from the Git remote, if there is one."""
-    if sweep.git_remote is None:
-        return
-    present = _local_experiment_names(sweep.root, source)
-    names = [trial.name for trial in trials if trial.name not in present]
-    if names:
-        with open_repository(sweep.root) as repo:
-            repo.experiments.pull(sweep.git_remote, names, pull_cache=sweep.pull_cache)

@@ -60,8 +60,6 @@ def read_scores(root: Path, commit: str) -> dict[str, Score]:
     """
     revision = Revision(root, commit, commit)
     summary = json.loads(revision.text(paths.SUMMARY) or "{}")
-    if not summary:
-        return {}
     dataset = json.loads(revision.text(paths.DATASET_METRICS) or "{}")
     stages = (parse_fast(revision.text(LOCK) or "") or {}).get("stages", {})
     scores = {}
@@ -80,22 +78,14 @@ def _score(
     dataset: Mapping[str, Any],
     stages: Mapping[str, Any],
 ) -> Score:
-    """Return the results of a variant.
-
-    Args:
-        revision: the experiment.
-        variant: the variant.
-        metrics: the variant's values in metrics/summary.json.
-        dataset: the content of metrics/dataset.json.
-        stages: those in dvc.lock.
+    """Return the results of a variant, from its values in metrics/summary.json, metrics/dataset.json and dvc.lock.
 
     Raises:
         KeyError, TypeError or ValueError: a file is missing, or is not what this version writes.
     """
     result = _validation_result(revision, variant, dataset)
-    split: Split = "validation"
+    split: Split = "test" if result is None else "validation"
     if result is None:
-        split = "test"
         read = read_results(revision, variant, dataset["test"]["images"])
         if read is None:
             raise ValueError

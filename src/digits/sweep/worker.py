@@ -30,7 +30,7 @@ POLL_SECONDS = 0.5  # between two checks whether a trial has been cancelled
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """How a trial ended."""
 
     name: str
@@ -57,7 +57,7 @@ class CloneRunner:
         self.socket = ""  # path
         folder.mkdir(exist_ok=True)
 
-    def run(self, trial: Trial) -> Outcome:
+    def run(self, trial: Trial) -> TrialOutcome:
         """Run a trial. If it fails, the outcome has the error, and the next trial gets a new clone and server.
 
         Raises:
@@ -79,7 +79,7 @@ class CloneRunner:
         finally:
             if not succeeded:
                 self.close()
-        return Outcome(trial.name, host, time.monotonic() - start, scores, error)
+        return TrialOutcome(trial.name, host, time.monotonic() - start, scores, error)
 
     def close(self) -> None:
         """Kill the server and all that runs in the clone, and delete the clone."""
@@ -105,7 +105,7 @@ class CloneRunner:
         fork_server.write_python(self.folder / "bin", self.socket, sys.executable)
         with self.server_log.open("wb") as log:
             self.server = subprocess.Popen(
-                [sys.executable, "-P", fork_server.__file__, "serve", self.socket],
+                [sys.executable, "-P", fork_server.__file__, "serve", self.socket, *fork_server.SLOW_MODULES],
                 stdin=subprocess.PIPE,  # ends with this process
                 stdout=log,
                 stderr=log,
@@ -143,7 +143,7 @@ class CloneRunner:
 _runners: dict[int, CloneRunner] = {}  # by thread
 
 
-def run(trial: Trial, source: Source) -> Outcome:
+def run(trial: Trial, source: Source) -> TrialOutcome:
     """Run a trial in this thread's clone; this is the Dask task."""
     thread = threading.get_native_id()
     runner = _runners.get(thread)

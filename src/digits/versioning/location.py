@@ -1,14 +1,12 @@
 """The repository around the folder in which a command is typed, found as DVC finds it."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from digits.core.errors import UserError
 
 MARK = ".dvc"  # the folder that makes another one the root of a DVC repository
-PATH = re.compile(r"[^\s:,`']+")  # at the beginning of a message
 
 
 @dataclass(frozen=True)
@@ -18,22 +16,14 @@ class Location:
     here: Path
     root: Path
 
-    def file(self, name: str | Path) -> Path:
-        """Return the path of a file that the user has named."""
-        return self.here / name
-
     def shown(self, path: str | Path) -> str:
         """Return a path within the repository as the user would type it, and any other path unchanged."""
         full = self.root / path
         return os.path.relpath(full, self.here) if full.is_relative_to(self.root) else str(path)
 
     def message(self, text: str) -> str:
-        """Return a message with its first path as the user would type it, and with the folder for its commands."""
-        first = PATH.match(text)
-        if first and ("/" in first[0] or (self.root / first[0]).exists()):
-            text = self.shown(first[0]) + text[first.end() :]
-        is_elsewhere = self.here != self.root and "`" in text
-        return f"{text} (in {self.shown(self.root)})" if is_elsewhere else text
+        """Return a message with the folder that its paths and commands are meant in, if it is not this one."""
+        return text if self.here == self.root else f"{text} (in {self.shown(self.root)})"
 
 
 def locate(here: Path) -> Location:

@@ -64,6 +64,6 @@ def read_results(side: Revision, variant: str, images: int) -> VariantResults | 
 def test_images(side: Revision) -> int | None:
     """Return the number of test images of a revision, or None if it has no readable metrics/dataset.json."""
     try:
-        return int(json.loads(side.text(paths.DATASET_METRICS) or "")["test"]["images"])
+        return int(side.mapping(paths.DATASET_METRICS, json.loads)["test"]["images"])
     except (KeyError, TypeError, ValueError):
         return None

@@ -1,7 +1,9 @@
 """The files of this repository at a revision or in the workspace."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dvc.scm import RevError, resolve_rev
 
@@ -35,6 +37,14 @@ class Revision:
         """Return the text of a UTF-8 file, or None if the revision does not have it."""
         content = self.read(path)
         return None if content is None else content.decode("utf-8")
+
+    def mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+        """Return the mapping in a JSON or YAML file; it is empty if the file is missing or contains something else."""
+        try:
+            content = parse(self.text(path) or "")
+        except Exception:  # ruamel.yaml documents no complete set
+            return {}
+        return content if isinstance(content, dict) else {}
 
 
 def workspace(root: Path) -> Revision:

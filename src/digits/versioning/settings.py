@@ -1,15 +1,17 @@
 """How the results of a revision are compared with others, from its params.yaml."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from digits.core import params, paths
+from digits.core import paths
 from digits.core.config import parse_like_dvc
-from digits.core.params import Review, Writers
+from digits.core.params import ReviewSettings, Writers
 from digits.data.writers import read_writers
 from digits.versioning.revisions import Revision
 
@@ -38,15 +40,15 @@ class ComparisonSettings:
 
 
 def comparison_settings(side: Revision) -> ComparisonSettings:
-    """Return the settings in the params.yaml of a revision, or the default ones if it has none.
+    """Return the settings in the params.yaml of a revision, or the default ones if it has none."""
+    return settings_in(side.mapping(paths.PARAMS, parse_like_dvc))
 
-    A review takes those of its base, so that no branch decides by what margin it is judged.
-    """
-    default = ComparisonSettings(params.Review().margin, None)
+
+def settings_in(content: Mapping[str, Any]) -> ComparisonSettings:
+    """Return the settings in the content of a params.yaml, or the default ones if it has none."""
     try:
-        content = parse_like_dvc(side.text(paths.PARAMS) or "")
-        review = Review.model_validate(content.get("review") or {})
+        review = ReviewSettings.model_validate(content.get("review") or {})
         table = content["evaluate"].get("writers")
         return ComparisonSettings(review.margin, None if table is None else Writers.model_validate(table))
-    except (AttributeError, KeyError, TypeError, ValueError, ValidationError):
-        return default
+    except (AttributeError, KeyError, ValidationError):
+        return ComparisonSettings(ReviewSettings().margin, None)

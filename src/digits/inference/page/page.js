@@ -321,7 +321,7 @@ async function start() {
     );
     return;
   }
-  images = await decompressed("images", content.imagesLength);
+  images = await unpack("images");
   showGallery("examples", content.examples);
   const first = choices.find(({ checked }) => checked);
   await load(first);

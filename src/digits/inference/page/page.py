@@ -3,11 +3,8 @@
 import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,10 +22,9 @@ from digits.core.images import CLASSES
 from digits.inference import trained
 from digits.inference.ensemble import Convolution, Dense, Floats, Layer, Pool, Scale
 from digits.inference.page import weights
-from digits.inference.page.weights import Rounded
 from digits.inference.trained import Trained
 
-MAX_BYTES = 3_000_000  # of the page
+MAX_BYTES = 4_000_000  # of the page
 MISSED = 24  # images in the gallery of a variant
 SCRIPTS = ("form.js", "network.js", "weights.js", "picture.js", "page.js")  # in the order in which they run
 
@@ -89,22 +85,16 @@ def build(variants: Sequence[Trained], images: Images, labels: Labels) -> Page:
     described, blocks, differences, right = [], {}, {}, np.ones(len(images), bool)
     for variant in variants:
         name = variant.ensemble.variant
-        # Matrices are so small that several threads for each would wait for each other.
-        with threadpool_limits(1), ThreadPoolExecutor() as pool:
-            rounded = list(pool.map(partial(weights.round_network, images=images), variant.ensemble.networks))
-        packed = weights.pack(rounded)
+        with threadpool_limits(1):  # matrices are so small that several threads would wait for each other
+            rounded, differences[name] = weights.round_networks(variant.ensemble.networks, images)
         probabilities = variant.ensemble.probabilities(images)
         right &= (probabilities.argmax(axis=2) == labels).all(axis=0)
-        described.append(
-            _describe(variant, rounded) | {"length": len(packed), "missed": _missed(probabilities, labels)}
-        )
-        blocks[f"weights-{name}"] = weights.to_text(packed)
-        differences[name] = max(network.difference for network in rounded)
+        described.append(_describe(variant) | {"missed": _missed(probabilities, labels)})
+        blocks[f"weights-{name}"] = weights.pack_networks(rounded)
     examples = _examples(right, labels)
     shown = sorted({image["index"] for image in sum([each["missed"] for each in described], examples)})
-    pixels = zlib.compress(images[shown].tobytes(), 9)
-    blocks["images"] = weights.to_text(pixels)
-    content = {"variants": described, "examples": examples, "shown": shown, "imagesLength": len(pixels)}
+    blocks["images"] = weights.pack(images[shown])
+    content = {"variants": described, "examples": examples, "shown": shown}
     return Page(_render(variants, len(images), content, blocks), differences)
 
 
@@ -141,22 +131,13 @@ def _render(variants: Sequence[Trained], images: int, content: dict[str, Any], b
     )
 
 
-def _describe(variant: Trained, rounded: Sequence[Rounded]) -> dict[str, Any]:
+def _describe(variant: Trained) -> dict[str, Any]:
     """Return what the script needs to read the weights of a variant, and to answer with them."""
     return {
         "name": variant.ensemble.variant,
         "threshold": variant.threshold,
         "layers": [_layer(layer) for layer in variant.ensemble.networks[0]],
-        "seeds": [
-            {
-                "seed": seed,
-                "kernels": [
-                    {"step": step, "bits": weights.bits(integers)}
-                    for step, integers in zip(each.steps, each.integers, strict=True)
-                ],
-            }
-            for seed, each in zip(variant.ensemble.seeds, rounded, strict=True)
-        ],
+        "seeds": variant.ensemble.seeds,
     }
 
 
