@@ -2,8 +2,8 @@
 
 import contextlib
 import socketserver
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeVar
 
@@ -28,7 +28,6 @@ class QuietHandler(BaseHTTPRequestHandler):
         self.answer()
 
     def answer(self) -> None:
-        """Send the response."""
         raise NotImplementedError
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -38,11 +37,9 @@ class QuietHandler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving(server: Server) -> Iterator[Server]:
     """Serve requests in a thread until the block ends, then close the server."""
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with server, ThreadPoolExecutor(1) as thread:
+        thread.submit(server.serve_forever, poll_interval=0.01)
         try:
             yield server
         finally:
             server.shutdown()
-            thread.join()
