@@ -5,9 +5,6 @@ import socketserver
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TypeVar
-
-Server = TypeVar("Server", bound=socketserver.BaseServer)
 
 
 class WebServer(ThreadingHTTPServer):
@@ -35,11 +32,11 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(server: Server) -> Iterator[Server]:
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
     """Serve requests in a thread until the block ends, then close the server."""
     with server, ThreadPoolExecutor(1) as thread:
         thread.submit(server.serve_forever, poll_interval=0.01)
         try:
-            yield server
+            yield
         finally:
             server.shutdown()

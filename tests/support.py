@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import operator
 import os
 import shutil
 import struct
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+from dvc.utils.serialize import modify_yaml
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
 
 from digits.cli import main
 from digits.core import config
@@ -34,12 +35,10 @@ EXPERIMENTS = "metrics/experiments.json"  # written by `digits experiments` alon
 @functools.cache
 def committed(path: str) -> str:
     """Return the text of a file of this repository at HEAD."""
-    command = ["git", "show", f"HEAD:{path}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True).stdout
+    return run(ROOT, "git", "show", f"HEAD:{path}")
 
 
 def committed_params() -> Params:
-    """Return the parameters of this repository at HEAD."""
     return Params.model_validate(config.parse_like_dvc(committed("params.yaml")))
 
 
@@ -106,16 +105,10 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 200,
 
 def edit(params: Path, **changes: object) -> None:
     """Set keys of a params.yaml; `__` separates the parts of a dotted key."""
-    yaml = YAML()
-    content = yaml.load(params.read_text("utf-8"))
-    for key, value in changes.items():
-        *parents, last = key.split("__")
-        section = content
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-    with params.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
+    with modify_yaml(str(params)) as content:
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            functools.reduce(operator.getitem, parents, content)[last] = value
 
 
 def copy_files(folder: Path) -> None:

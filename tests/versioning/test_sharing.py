@@ -139,7 +139,8 @@ def storage(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     empty = tmp_path_factory.mktemp("aws") / "config"
     empty.touch()
     storage = Storage()
-    with serving(make_server("127.0.0.1", 0, storage)) as server, pytest.MonkeyPatch.context() as patch:
+    server = make_server("127.0.0.1", 0, storage)
+    with serving(server), pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "EC2_METADATA_DISABLED"):
