@@ -76,7 +76,6 @@ def test_without_validation_images_a_variant_is_ranked_by_the_test_images(tmp_pa
     "changes",
     [
         {"plots/variants/mlp64/validation_errors.csv": "index,seeds_wrong\n7,2\n"},
-        {"plots/variants/mlp64/training.csv": ""},
         {"dvc.lock": "stages: {}"},
         NOTHING_HELD_OUT | {"metrics/variants/mlp64.json": json.dumps({"test": {"errors": 2}})},
     ],
