@@ -2,12 +2,9 @@
 
 import contextlib
 import socketserver
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TypeVar
-
-Server = TypeVar("Server", bound=socketserver.BaseServer)
 
 
 class WebServer(ThreadingHTTPServer):
@@ -28,7 +25,6 @@ class QuietHandler(BaseHTTPRequestHandler):
         self.answer()
 
     def answer(self) -> None:
-        """Send the response."""
         raise NotImplementedError
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -36,13 +32,11 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(server: Server) -> Iterator[Server]:
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
     """Serve requests in a thread until the block ends, then close the server."""
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with server, ThreadPoolExecutor(1) as thread:
+        thread.submit(server.serve_forever, poll_interval=0.01)
         try:
-            yield server
+            yield
         finally:
             server.shutdown()
-            thread.join()
