@@ -90,7 +90,8 @@ def stalled(content: bytes) -> Response:
 
 def silence(handler: BaseHTTPRequestHandler) -> None:
     handler.connection.settimeout(30)
-    handler.rfile.read(1)  # returns when the client disconnects
+    with contextlib.suppress(ConnectionResetError):  # the client was killed
+        handler.rfile.read(1)  # returns when the client disconnects
 
 
 @contextlib.contextmanager
