@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from PIL import Image
 from support import IMAGES
 
 from digits import plots
@@ -16,23 +17,15 @@ CURVE = pd.DataFrame(
 )
 ONE_SEED = CURVE.assign(accuracy_std=np.nan, loss_std=np.nan)
 MISTAKE = {"label": 0, "answer": 6, "seeds_wrong": 4, "probability_answer": 0.987, "disputed": 0}
+MISTAKES = pd.DataFrame([MISTAKE] * 6 + [MISTAKE | {"disputed": 1}])
 
 DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
-    "samples": lambda images, labels, path: plots.sample_grid(images, labels, 5, path),
-    "few samples": lambda images, labels, path: plots.sample_grid(images[:3], labels[:3], 5, path),
+    # A digit has all of its images, another one has none.
+    "samples": lambda images, labels, path: plots.sample_grid(images[:9], labels[:9], 1, path),
     "normalization": lambda images, labels, path: plots.normalization(images[0], int(labels[0]), path),
-    "mistakes": lambda images, labels, path: plots.mistakes(
-        images[:7], pd.DataFrame([MISTAKE] * 7), 5, "Seven\nof several seeds", path
-    ),
-    "mistakes of one seed": lambda images, labels, path: plots.mistakes(
-        images[:7], pd.DataFrame([MISTAKE] * 7), 1, "Seven", path
-    ),
-    "no mistakes": lambda images, labels, path: plots.mistakes(
-        images[:0], pd.DataFrame([MISTAKE]).head(0), 5, "None", path
-    ),
-    "disputed mistakes": lambda images, labels, path: plots.mistakes(
-        images[:7], pd.DataFrame([MISTAKE | {"disputed": 1}] * 7), 5, "Disputed", path
-    ),
+    "mistakes": lambda images, labels, path: plots.mistakes(images[:7], MISTAKES, 5, "Seven\nof several seeds", path),
+    "mistakes of one seed": lambda images, labels, path: plots.mistakes(images[:7], MISTAKES, 1, "Seven", path),
+    "no mistakes": lambda images, labels, path: plots.mistakes(images[:0], MISTAKES.head(0), 5, "None", path),
     "risk and coverage": lambda images, labels, path: plots.risk_coverage(
         {"a": (np.linspace(0.01, 1, 100), np.linspace(0, 0.1, 100)), "b": (np.array([1.0]), np.array([0.0]))},
         {"a": (0.5, 0.05)},
@@ -48,22 +41,24 @@ DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
     "curves": lambda images, labels, path: plots.accuracy_and_loss(
         {"a": CURVE, "b": CURVE / 2}, "Curves", path, "test"
     ),
-    "curves of one seed": lambda images, labels, path: plots.accuracy_and_loss({"a": ONE_SEED}, "Curve", path),
     "one epoch": lambda images, labels, path: plots.accuracy_and_loss({"a": CURVE.head(1)}, "Point", path),
 }
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_a_plot_is_opaque_and_not_blank_and_its_bytes_do_not_change(
-    name: str, digits: tuple[IMAGES, IMAGES], tmp_path: Path
-) -> None:
+def test_a_plot_is_opaque_and_not_blank(name: str, digits: tuple[IMAGES, IMAGES], tmp_path: Path) -> None:
+    path = tmp_path / "figure.png"
+    DRAWINGS[name](*digits, path)
+    colors = Image.open(path).convert("RGBA").getcolors() or []
+    assert {np.asarray(color)[3] for _, color in colors} == {255}
+    assert len(colors) > 10
+
+
+def test_the_bytes_of_a_plot_do_not_change(digits: tuple[IMAGES, IMAGES], tmp_path: Path) -> None:
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     for path in (first, second):
-        DRAWINGS[name](*digits, path)
+        DRAWINGS["mistakes"](*digits, path)
     assert first.read_bytes() == second.read_bytes()
-    pixels = imread(first)
-    assert (pixels[..., 3] == 1).all()
-    assert np.unique(pixels[..., :3].reshape(-1, 3), axis=0).shape[0] > 10
 
 
 def test_a_band_shows_the_standard_deviation_over_the_seeds(tmp_path: Path) -> None:
@@ -82,7 +77,6 @@ def test_a_band_shows_the_standard_deviation_over_the_seeds(tmp_path: Path) -> N
     ("epochs", "ticks"),
     [
         ([1], ["1"]),
-        ([1, 2], ["1", "2"]),
         ([1, 2, 3, 4, 5, 6], ["1", "2", "3", "4", "5", "6"]),
         (list(range(1, 31)), ["1", "5", "10", "15", "20", "25", "30"]),
         ([5, 10, 32], ["5", "10", "15", "20", "25", "32"]),
