@@ -7,7 +7,6 @@ take long.
 import hashlib
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,14 +32,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (seconds(item) == 0, after[item], -seconds(item)))
     builder = next(filter(after.get, items), None)
     items.sort(key=lambda item: item is not builder)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was skipped. The reason of a skip says what to do."""
-    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
-    if reasons:
-        counts = [f"{count} test{'s were' if count > 1 else ' was'} skipped: {why}" for why, count in reasons.items()]
-        terminalreporter.write_line("; ".join(counts), yellow=True)
 
 
 def seconds(item: pytest.Item) -> float:

@@ -5,12 +5,12 @@ import functools
 import hashlib
 import importlib.util
 import io
+import operator
 import os
 import shutil
 import struct
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from dvc.utils.serialize import modify_yaml
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
 
 from digits.cli import main
 from digits.core import config
@@ -52,12 +52,10 @@ def lazily(name: str) -> Any:
 @functools.cache
 def committed(path: str) -> str:
     """Return the text of a file of this repository at HEAD."""
-    command = ["git", "show", f"HEAD:{path}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True).stdout
+    return run(ROOT, "git", "show", f"HEAD:{path}")
 
 
 def committed_params() -> Params:
-    """Return the parameters of this repository at HEAD."""
     return Params.model_validate(config.parse_like_dvc(committed("params.yaml")))
 
 
@@ -71,10 +69,8 @@ def environment(**variables: str) -> dict[str, str]:
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "200",
-        "GIT_AUTHOR_NAME": "Test",
-        "GIT_AUTHOR_EMAIL": "test@example.org",
-        "GIT_COMMITTER_NAME": "Test",
-        "GIT_COMMITTER_EMAIL": "test@example.org",
+        **{f"GIT_{role}_NAME": "Test" for role in ("AUTHOR", "COMMITTER")},
+        **{f"GIT_{role}_EMAIL": "test@example.org" for role in ("AUTHOR", "COMMITTER")},
         **variables,
     }
 
@@ -90,19 +86,16 @@ def run(folder: Path, *command: str, fails: bool = False, variables: Mapping[str
 
 
 def call(folder: Path, *arguments: str, fails: bool = False) -> str:
-    """Run `digits` in a folder, in this process, and return its output, errors included.
-
-    It is for tests of what a command does; `run` starts a process, which takes longer.
-    """
-    output, status = io.StringIO(), 0
+    """Run `digits` in a folder, in this process, which is faster than `run`; return its output, errors included."""
+    output, status = io.StringIO(), None
     with contextlib.chdir(folder), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             main(list(arguments))
         except SystemExit as stop:
-            status = 1 if isinstance(stop.code, str) else stop.code or 0
-            if isinstance(stop.code, str):
-                print(stop.code)
-    assert (status != 0) == fails, f"digits {' '.join(arguments)} exited with {status}:\n{output.getvalue()}"
+            status = stop.code
+            if isinstance(status, str):
+                print(status)
+    assert bool(status) == fails, f"digits {' '.join(arguments)} exited with {status}:\n{output.getvalue()}"
     return output.getvalue()
 
 
@@ -129,16 +122,10 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 200,
 
 def edit(params: Path, **changes: object) -> None:
     """Set keys of a params.yaml; `__` separates the parts of a dotted key."""
-    yaml = YAML()
-    content = yaml.load(params.read_text("utf-8"))
-    for key, value in changes.items():
-        *parents, last = key.split("__")
-        section = content
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-    with params.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
+    with modify_yaml(str(params)) as content:
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            functools.reduce(operator.getitem, parents, content)[last] = value
 
 
 def copy_files(folder: Path) -> None:
@@ -150,9 +137,7 @@ def copy_files(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
     archive = ["git", "archive", "HEAD", "--", *RESULTS, f":(exclude){EXPERIMENTS}"]
     content = subprocess.run(archive, cwd=ROOT, capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11 has filters from 3.11.4 on
-        tar.extractall(folder)
+    subprocess.run(["tar", "-x"], cwd=folder, input=content, check=True)
 
 
 def copy_repository(folder: Path, raw: Path, **changes: object) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ def set_errors(folder: Path, variant: str, seeds: Sequence[Collection[int]]) -> 
     """Replace the errors of a variant by those of seeds that misclassify these test images; `dvc.lock` agrees."""
     files, images = VariantFiles(variant), read_json(folder / DATASET_METRICS)["test"]["images"]
     counts = Counter(index for wrong in seeds for index in set(wrong))
-    rows = [asdict(Mistake(index, index % 10, counts[index], (index + 1) % 10, 0.6, 0.3)) for index in sorted(counts)]
+    rows = [Mistake(index, index % 10, counts[index], (index + 1) % 10, 0.6, 0.3) for index in sorted(counts)]
     write_csv(folder / files.errors, pd.DataFrame(rows, columns=list(Mistake.__dataclass_fields__)))
     seeds_wrong.write(folder / files.test_errors, np.array([counts[index] for index in range(images)]))
     metrics = read_json(folder / files.metrics)
