@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from sklearn.datasets import load_digits
-from support import IMAGES, WRITERS, copy_repository, idx_bytes, lazily, run
+from support import IMAGES, WRITERS, Lazy, copy_repository, idx_bytes, run
 
 # A shell that starts a program in the background makes it and its children ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -52,7 +52,7 @@ def digits() -> tuple[IMAGES, IMAGES]:
 @pytest.fixture(scope="session")
 def tensorflow() -> None:
     """TensorFlow with the threads of the stages, which have to be set before it computes anything."""
-    lazily("digits.modeling.backend").pin_threads(threads=1, workers=2)
+    Lazy("digits.modeling.backend").pin_threads(threads=1, workers=2)
 
 
 @pytest.fixture(scope="session")

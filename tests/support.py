@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import hashlib
-import importlib.util
+import importlib
 import io
 import operator
 import os
@@ -37,16 +37,16 @@ RESULTS = ("cards", "dvc.lock", "metrics", "params.yaml", "plots")
 EXPERIMENTS = "metrics/experiments.json"  # written by `digits experiments` alone; the stage compare reads it
 
 
-def lazily(name: str) -> Any:
-    """Return a module that is loaded once it is used, so that a worker without such a test need not load TensorFlow."""
-    spec = importlib.util.find_spec(name)
-    assert spec
-    assert spec.loader
-    if name not in sys.modules:
-        spec.loader = importlib.util.LazyLoader(spec.loader)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+class Lazy:
+    """A module that is loaded once it is used, so that collecting its tests does not load TensorFlow."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith(("__", "_mock_")):  # pytest asks whether it is a test or a mock
+            raise AttributeError(attribute)
+        return getattr(importlib.import_module(self.name), attribute)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import WITH_TENSORFLOW, lazily
+from support import WITH_TENSORFLOW, Lazy
 
 from digits.core.artifacts import write_arrays
 from digits.core.errors import UserError
@@ -12,7 +12,7 @@ from digits.core.params import ModelSettings
 from digits.inference import ensemble
 from digits.inference.ensemble import Convolution, Dense, Pool, Scale
 
-networks = lazily("digits.modeling.networks")
+networks = Lazy("digits.modeling.networks")
 pytestmark = WITH_TENSORFLOW
 NETWORKS = {
     "dense": {"units": [16, 12], "normalize": False, "dropout": 0.3},

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import IMAGES, ROOT, WITH_TENSORFLOW, call, lazily, run
+from support import IMAGES, ROOT, WITH_TENSORFLOW, Lazy, call, run
 
 from digits.core.artifacts import read_arrays
 from digits.core.errors import UserError
 
-export = lazily("digits.inference.export")
+export = Lazy("digits.inference.export")
 pytestmark = [pytest.mark.timeout(240), *WITH_TENSORFLOW]
 
 Floats = NDArray[np.float32]

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from support import IMAGES, WITH_TENSORFLOW, committed_params, lazily
+from support import IMAGES, WITH_TENSORFLOW, Lazy, committed_params
 
 from digits.core import params
 from digits.modeling import augmentation
 
 PARAMS = committed_params()
 pytestmark = WITH_TENSORFLOW
-backend, networks, training = (lazily(f"digits.modeling.{name}") for name in ("backend", "networks", "training"))
+backend, networks, training = (Lazy(f"digits.modeling.{name}") for name in ("backend", "networks", "training"))
 
 
 def test_shifts_depend_on_the_seed_and_the_epoch_alone() -> None:

@@ -1,9 +1,9 @@
 import os
 
 import pytest
-from support import WITH_TENSORFLOW, lazily
+from support import WITH_TENSORFLOW, Lazy
 
-backend = lazily("digits.modeling.backend")
+backend = Lazy("digits.modeling.backend")
 pytestmark = WITH_TENSORFLOW
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import softmax
-from support import IMAGES, WITH_TENSORFLOW, committed_params, lazily
+from support import IMAGES, WITH_TENSORFLOW, Lazy, committed_params
 
 from digits.core import params
 from digits.core.errors import UserError
 
 PARAMS = committed_params()
 pytestmark = WITH_TENSORFLOW
-backend, networks, training = (lazily(f"digits.modeling.{name}") for name in ("backend", "networks", "training"))
+backend, networks, training = (Lazy(f"digits.modeling.{name}") for name in ("backend", "networks", "training"))
 PARAMETERS = {"softmax": 7_850, "mlp64": 50_890, "mlp128": 101_770, "cnn": 80_202, "cnn-large": 321_226}
 
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import IMAGES, WITH_TENSORFLOW, committed_params, lazily
+from support import IMAGES, WITH_TENSORFLOW, Lazy, committed_params
 
 from digits.core.params import ModelSettings
 from digits.modeling import losses
 
 PARAMS = committed_params()
 pytestmark = WITH_TENSORFLOW
-backend, networks, training = (lazily(f"digits.modeling.{name}") for name in ("backend", "networks", "training"))
+backend, networks, training = (Lazy(f"digits.modeling.{name}") for name in ("backend", "networks", "training"))
 Data = tuple[IMAGES, IMAGES]
 Epochs = list[Any]  # of EpochResult
 
@@ -147,7 +147,7 @@ def test_an_exception_in_a_worker_is_raised_to_the_caller(data: Data, monkeypatc
         return inputs(settings, seed, epoch, count)
 
     inputs = training.epoch_inputs
-    monkeypatch.setattr(training, "epoch_inputs", fail)
+    monkeypatch.setattr("digits.modeling.training.epoch_inputs", fail)
     finished: list[tuple[int, int]] = []
     before = threading.active_count()
     runs = training.train(PARAMS.model("softmax"), data, None, epochs=50, seeds=[1, 2, 3], workers=2)
