@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from sklearn.datasets import load_digits
-from support import IMAGES, WRITERS, copy_repository, idx_bytes, run
+from support import IMAGES, WRITERS, copy_repository, idx_bytes, lazily, run
 
 # A shell that starts a program in the background makes it and its children ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -47,6 +47,12 @@ def digits() -> tuple[IMAGES, IMAGES]:
     small = np.clip(bunch.images * 16, 0, 255).astype(np.uint8)
     large = np.kron(small, np.ones((1, 3, 3), np.uint8))
     return np.pad(large, ((0, 0), (2, 2), (2, 2))), bunch.target.astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> None:
+    """TensorFlow with the threads of the stages, which have to be set before it computes anything."""
+    lazily("digits.modeling.backend").pin_threads(threads=1, workers=2)
 
 
 @pytest.fixture(scope="session")

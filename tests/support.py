@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import io
 import operator
 import os
@@ -13,9 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
+import pytest
 from dvc.utils.serialize import modify_yaml
 from numpy.typing import NDArray
 
@@ -26,10 +29,24 @@ from digits.core.params import Params
 ROOT = Path(__file__).parent.parent
 FULL = os.environ.get("DIGITS_FAULTS") == "full"  # `make faults`: more kinds, moments and examples of each fault
 IMAGES = NDArray[np.uint8]
+# Of the tests that load TensorFlow: one worker does.
+WITH_TENSORFLOW = [pytest.mark.usefixtures("tensorflow"), pytest.mark.xdist_group("tensorflow"), pytest.mark.slow(60)]
 WRITERS = [image % 20 for image in range(397)]  # of the test images of the small data set, in an experiment
 # What `dvc repro` and `dvc exp` change. The tests read it at HEAD, never in the work tree.
 RESULTS = ("cards", "dvc.lock", "metrics", "params.yaml", "plots")
 EXPERIMENTS = "metrics/experiments.json"  # written by `digits experiments` alone; the stage compare reads it
+
+
+def lazily(name: str) -> Any:
+    """Return a module that is loaded once it is used, so that a worker without such a test need not load TensorFlow."""
+    spec = importlib.util.find_spec(name)
+    assert spec
+    assert spec.loader
+    if name not in sys.modules:
+        spec.loader = importlib.util.LazyLoader(spec.loader)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 @functools.cache

@@ -1,12 +1,10 @@
 import os
-import subprocess
-import sys
 
 import pytest
+from support import WITH_TENSORFLOW, lazily
 
-from digits.modeling import backend
-
-LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+backend = lazily("digits.modeling.backend")
+pytestmark = WITH_TENSORFLOW
 
 
 def test_the_messages_of_native_code_appear_only_if_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:
@@ -19,13 +17,6 @@ def test_the_messages_of_native_code_appear_only_if_the_block_fails(capfd: pytes
     assert capfd.readouterr().err == "the reason"
     os.write(2, b"afterwards")
     assert capfd.readouterr().err == "afterwards"
-
-
-def test_nothing_is_printed_from_the_import_to_the_first_result() -> None:
-    code = "from digits.modeling.backend import keras; keras.ops.ones(1)"
-    variables = {name: value for name, value in os.environ.items() if name not in {"CUDA_VISIBLE_DEVICES", LEVEL}}
-    result = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
-    assert (result.stdout, result.stderr) == ("", "")
 
 
 def test_there_are_as_many_workers_as_the_cores_have_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
