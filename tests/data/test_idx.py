@@ -21,19 +21,6 @@ def test_an_array_is_read_back_unchanged(tmp_path_factory: pytest.TempPathFactor
     np.testing.assert_array_equal(read, array)
 
 
-@given(content=st.binary(max_size=64), dimensions=st.integers(1, 4))
-def test_any_bytes_are_read_or_rejected_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, dimensions: int
-) -> None:
-    path = tmp_path_factory.mktemp("idx") / "file"
-    path.write_bytes(content)
-    try:
-        idx.read(path, dimensions)
-    except UserError as error:
-        assert str(error).startswith(str(path))
-        assert "\n" not in str(error)
-
-
 GOOD = idx_bytes(np.zeros((2, 28, 28), np.uint8))
 
 
