@@ -31,14 +31,14 @@ from digits.data.split import stratified_split
 CONTENT = config.parse_like_dvc(committed("params.yaml"))
 COUNT = 150  # published training images
 VARIANT = "drawn"
+HERE = "stages.test_configurations"  # the name by which another process imports this file
 STAGES = ["digits.stages.train", "digits.stages.evaluate"]
 MODEL = CONTENT["models"]["mlp64"] | {"units": [4]}
 WILD = MODEL | {"normalize": False, "units": [64] * 4, "optimizer": {"name": "sgd", "learning_rate": 100}}
 TRAIN = CONTENT["train"] | {"epochs": 1, "seeds": [5]}
 SEEDS = st.integers(0, 2**31 - 1)
 ABOVE_0 = st.floats(0, 1, exclude_min=True, exclude_max=True)  # and below 1
-# Most of the networks have to fit.
-KERNELS = st.sampled_from([1, 2, 2, 3, 3, 3, 5, 5, 14, 27, 28])
+KERNELS = st.sampled_from([1, 2, 2, 3, 3, 3, 5, 5, 14, 27, 28])  # most of the networks have to fit
 STEPS = st.sampled_from([1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 5, 14, 27, 28])
 CONVOLUTIONS = st.builds(dict[str, Any], filters=st.integers(1, 4), kernel=KERNELS, stride=STEPS, pool=STEPS)
 MODELS = st.builds(
@@ -121,7 +121,7 @@ def train_and_evaluate(folder: Path) -> tuple[str, str]:
 def process() -> Iterator[ProcessPoolExecutor]:
     """Another process, which is replaced after 20 configurations; a fork of TensorFlow's threads may hang."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, start, max_tasks_per_child=20) as pool:
+    with ProcessPoolExecutor(1, spawn, import_module(HERE).start, max_tasks_per_child=20) as pool:
         yield pool
 
 
@@ -140,7 +140,7 @@ def test_a_configuration_is_trained_and_evaluated_or_refused_in_one_line(
             assert is_clear(str(error))
             event("refused")
             return
-        stage, message = process.submit(train_and_evaluate, folder).result()
+        stage, message = process.submit(import_module(HERE).train_and_evaluate, folder).result()
         patch.chdir(folder)
         files = paths.VariantFiles(VARIANT)
         assert is_clear(message) or not stage

@@ -66,7 +66,7 @@ def test_a_second_repro_has_nothing_to_do_and_git_is_clean(clone: Path) -> None:
     assert "up to date" in run(clone, "dvc", "repro")
     assert run(clone, "git", "status", "--porcelain") == ""
     assert call(clone / "docs", "check-lock") == ""
-    assert call(clone / "docs", "verify") == call(clone, "verify")
+    assert call(clone / "docs", "verify").replace(" (in ..)", "") == call(clone, "verify")
 
 
 def test_metrics_and_plots_of_a_variant_agree_with_the_predictions_of_its_seeds(template: Path) -> None:
