@@ -165,3 +165,20 @@ def outputs(folder: Path, *stages: str) -> list[Path]:
     """Return the files and folders that stages of the recorded pipeline write, or those of all stages."""
     lock = config.parse_fast((folder / "dvc.lock").read_text("utf-8"))["stages"]
     return [folder / out["path"] for stage in stages or lock for out in lock[stage]["outs"]]
+
+
+def sums(folder: Path, *stages: str) -> dict[str, str]:
+    """Return the SHA-256 of every complete file that stages of the recorded pipeline write, or all stages, by path."""
+    files = [file for output in outputs(folder, *stages) for file in (output, *output.rglob("*")) if file.is_file()]
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if ".partial" not in file.name
+    }
+
+
+def remove(paths: list[Path]) -> None:
+    """Delete files and folders, whether they exist or not."""
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)

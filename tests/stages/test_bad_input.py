@@ -7,12 +7,11 @@ import gzip
 import json
 import re
 import resource
-import signal
 import struct
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support import FULL, ROOT, committed, generated, idx_bytes, is_clear
+from support import FULL, call, committed, generated, idx_bytes, is_clear
 
 from digits.core import artifacts, config, params
 from digits.core.errors import UserError
@@ -38,21 +37,15 @@ CONTENT = config.parse_like_dvc(TEXT)
 @contextmanager
 def bounded() -> Iterator[None]:
     """Fail if the block takes more than SECONDS, or MEMORY in addition to that of this process."""
-
-    def expire(*_: object) -> None:
-        raise AssertionError(f"it took more than {SECONDS} s of processor time")
-
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    before = signal.signal(signal.SIGVTALRM, expire)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    started = time.process_time()
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         resource.setrlimit(resource.RLIMIT_AS, limits)
-        signal.signal(signal.SIGVTALRM, before)
+        assert time.process_time() - started < SECONDS
 
 
 def refusal(call: Callable[[], object]) -> str | None:
@@ -66,16 +59,15 @@ def refusal(call: Callable[[], object]) -> str | None:
     return None
 
 
-# Runs a command, and records its processor time in seconds and its memory in KiB. It is a small process because Linux
-# counts the memory that a process had before it executed a program, and the process of the tests may hold TensorFlow.
-MEASURED = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[2:]).returncode
-usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-with open(sys.argv[1], "w") as file:
-    print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss, file=file)
-sys.exit(code)
-"""
+@st.composite
+def damaged(draw: st.DrawFn, content: bytes) -> bytes:
+    """Replace bytes at up to three places, most of them near the start and the end, where headers are; cut the rest."""
+    length = len(content)
+    places = st.integers(0, min(260, length)) | st.integers(max(length - 500, 0), length) | st.integers(0, length)
+    for place in draw(st.lists(places, max_size=3)):
+        new = draw(st.binary(min_size=1, max_size=4))
+        content = content[:place] + new + content[place + draw(st.just(len(new)) | st.integers(0, 4)) :]
+    return content[: draw(st.just(len(content)) | st.integers(0, len(content)))]
 
 
 # IDX files
@@ -89,20 +81,17 @@ SIZES = st.sampled_from([0, 1, 2, 10, 20, 27, 28, 29, 784, 60_000, 2**16, 2**31 
 def idx_files(draw: st.DrawFn) -> bytes:
     """Generate files of images and labels with up to three defects in header, length, values or compression."""
     content = idx_bytes(draw(st.sampled_from([IMAGES, IMAGES[:1], LABELS, LABELS[:5]])))
-    for kind in draw(st.lists(st.sampled_from(["field", "magic", "cut", "more", "byte", "gzip", "other"]), max_size=3)):
-        at = draw(st.integers(0, max(len(content) - 1, 0)))
+    for kind in draw(st.lists(st.sampled_from(["field", "more", "damage", "gzip", "other"]), max_size=3)):
         match kind:
             case "field":
-                field = 4 + 4 * draw(st.integers(0, 3))
-                content = content[:field] + struct.pack(">I", draw(SIZES)) + content[field + 4 :]
-            case "magic":
-                content = draw(st.binary(min_size=4, max_size=4)) + content[4:]
-            case "cut":
-                content = content[:at]
+                field = 4 * draw(st.integers(0, 4))
+                content = (
+                    content[:field] + struct.pack(">I", draw(SIZES | st.integers(0, 2**32 - 1))) + content[field + 4 :]
+                )
             case "more":
                 content += draw(st.binary(max_size=1000))
-            case "byte":
-                content = content[:at] + draw(st.binary(min_size=1, max_size=1)) + content[at + 1 :]
+            case "damage":
+                content = draw(damaged(content))
             case "gzip":
                 content = gzip.compress(content, mtime=0)
             case "other":
@@ -122,13 +111,12 @@ def test_idx_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     def read() -> None:
         pictures, digits = idx.read_pair(folder / "images", folder / "labels")
         assert pictures.shape[1:] == (28, 28)
-        train, validation = split.stratified_split(digits, 0.5, 0)
-        assert len(train) + len(validation) == len(digits)
+        split.stratified_split(digits, 0.5, 0)
 
     refusal(read)
-    for name in ("images", "labels"):  # each by itself, too: the reader of a pair stops at the first defect
-        reader = idx.read_images if name == "images" else idx.read_labels
-        message = refusal(lambda name=name, reader=reader: reader(folder / name))  # type: ignore[misc]
+    # Each by itself, too: the reader of a pair stops at the first defect.
+    for name, reader in (("images", idx.read_images), ("labels", idx.read_labels)):
+        message = refusal(partial(reader, folder / name))
         assert message is None or message.startswith(f"{folder / name}: ")
 
 
@@ -136,9 +124,8 @@ def test_a_file_of_the_wrong_length_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "images").open("wb") as file:
         file.write(idx_bytes(IMAGES))
         file.truncate(8 << 30)  # a sparse file
-    assert "has 8589934592 bytes; its header (20, 28, 28) requires 15696" in str(
-        refusal(lambda: idx.read_images(tmp_path / "images"))
-    )
+    message = refusal(partial(idx.read_images, tmp_path / "images"))
+    assert "has 8589934592 bytes; its header (20, 28, 28) requires 15696" in str(message)
 
 
 # params.yaml
@@ -191,60 +178,39 @@ def params_files(draw: st.DrawFn) -> bytes:
         line = draw(st.sampled_from(["", " ", "\t", "- ", "  ", "? ", "<<: *a "])) + draw(st.sampled_from(lines))
         lines.insert(draw(st.integers(0, len(lines))), line)
         text = "\n".join(lines)
-    content = bytearray(text.encode("utf-8", errors="surrogatepass"))
-    if more == "bytes":
-        for where in draw(st.lists(st.integers(0, len(content)), max_size=3)):
-            content[where : where + draw(st.integers(0, 3))] = draw(st.binary(max_size=4))
-        del content[draw(st.just(len(content)) | st.integers(0, len(content))) :]
-    return bytes(content)
+    content = text.encode("utf-8", errors="surrogatepass")
+    return draw(damaged(content)) if more == "bytes" else content
 
 
 @given(content=params_files())
 @example(content=TEXT.encode("utf-8"))
 @example(content=changed("train", f"[&a [lol], {LAUGHS}]"))
+@example(content=changed("variants", f"[0x{'f' * 5000}]"))
 @example(content=f"{PLAIN}x: {{? {json.dumps('a' + chr(10) + 'b')}: 1}}".encode())
 @generated(light=60, full=2_500)
 def test_params_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "params.yaml"
-    path.write_bytes(content)
-    message = refusal(lambda: params.load(path))
+    folder = tmp_path_factory.mktemp("params")
+    (folder / "params.yaml").write_bytes(content)
+    (folder / ".dvc").mkdir()
+    message = refusal(lambda: params.load(folder / "params.yaml"))
+    with bounded():
+        output = call(folder, "params", fails=message is not None)
     if message is None:
-        loaded = params.load(path)
+        assert output == ""
+        loaded = params.load(folder / "params.yaml")
         for name in (*loaded.variants, *loaded.models):
             assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
             assert name[0] != "-"
     else:
-        assert message.startswith(f"{path}: ")
-
-
-@given(content=params_files())
-@example(content=changed("variants", f"[0x{'f' * 5000}]"))
-@generated(light=1, full=100)
-def test_the_stage_params_succeeds_or_ends_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
-    folder = tmp_path_factory.mktemp("params")
-    (folder / "params.yaml").write_bytes(content)
-    (folder / ".dvc").mkdir()
-    command = [sys.executable, "-IS", "-c", MEASURED, "usage", sys.executable, str(ROOT / "src"), "params"]
-    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
-    seconds, kibibytes = (folder / "usage").read_text("utf-8").split()
-    assert float(seconds) < SECONDS
-    assert int(kibibytes) * 1024 < MEMORY
-    if process.returncode == 0:
-        assert process.stderr == ""
-    else:
-        assert process.returncode == 1
-        assert re.fullmatch("digits: .+\n", process.stderr)
-        assert is_clear(process.stderr[:-1]), process.stderr
-    assert (process.returncode == 0) == (folder / "params.schema.json").exists()
-    assert {path.name for path in folder.iterdir()} <= {".dvc", "params.yaml", "params.schema.json", "usage"}
+        assert message.startswith(f"{folder}/params.yaml: ")
+        assert output.startswith("digits: " + message.removeprefix(f"{folder}/"))
+        assert is_clear(output.removesuffix("\n"))
+    written = {path.name for path in folder.iterdir()} - {".dvc", "params.yaml"}
+    assert written == (set() if message else {"params.schema.json"})
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "analyze"])
-def test_a_stage_refuses_a_variant_without_an_entry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
+def test_a_stage_refuses_a_variant_with_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     (tmp_path / "params.yaml").write_text(TEXT, "utf-8")
     monkeypatch.chdir(tmp_path)
     run = import_module(f"digits.stages.{stage}").run
@@ -254,32 +220,25 @@ def test_a_stage_refuses_a_variant_without_an_entry(
 
 # Sources
 
-SPEC = FileSpec(bytes=3, sha256="0" * 64)
-PREFIXES = ["", "~", "~nobody-of-the-kind/", "file:", "file://", "file:///", "npm:"]
 HOSTS = ["127.0.0.1:9", "[::1]:9", "[", "127.0.0.1:99999", "127.0.0.1:x", "a@127.0.0.1:9", "127.0.0.1:0", "", "?", "#"]
-SOURCES = st.builds(
-    str.__add__,
-    st.sampled_from([*PREFIXES, *(f"http://{host}/" for host in HOSTS)]),
-    st.sampled_from([*NAMES, "%00"]) | st.text(max_size=20),
-)
+PREFIXES = ["", "~", "~nobody-of-the-kind/", "file:", "file://", "file:///", "npm:", *(f"http://{at}/" for at in HOSTS)]
+SOURCES = st.builds(str.__add__, st.sampled_from(PREFIXES), st.sampled_from([*NAMES, "%00"]) | st.text(max_size=20))
 
 
 @given(text=SOURCES)
 @example(text="~nobody-of-the-kind/x")
-@example(text="http://[/")
 @example(text="file:///a%00b")
-@example(text="a\0b")
 @generated(light=20, full=1_000)
 def test_a_source_is_refused_or_skipped(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("sources")
-    path = folder / "params.yaml"
+    path, files = folder / "params.yaml", {"file": FileSpec(bytes=3, sha256="0" * 64)}
     path.write_text(json.dumps(CONTENT | {"download": CONTENT["download"] | {"sources": [text]}}), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PATH", str(folder))  # no npm
         if refusal(lambda: params.load(path)) is None:
             with pytest.raises(UserError, match=r"no source in download\.sources has a valid copy"), bounded():
-                downloads.fetch({"file": SPEC}, [text], folder / "raw", timeout=1, retries=0)
+                downloads.fetch(files, [text], folder / "raw", timeout=1, retries=0)
             assert list((folder / "raw").iterdir()) == []
 
 
@@ -291,11 +250,6 @@ def test_a_source_is_refused_or_skipped(tmp_path_factory: pytest.TempPathFactory
 def test_damaged_arrays_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "arrays.npz"
     artifacts.write_arrays(path, images=IMAGES[:1], labels=LABELS)
-    content = bytearray(path.read_bytes())
-    # The headers of the zip file and of the arrays, and the directory at the end, rather than the pixels alone.
-    somewhere = st.integers(0, 260) | st.integers(len(content) - 500, len(content) - 1)
-    for where in data.draw(st.lists(somewhere, min_size=1, max_size=3)):
-        content[where] = data.draw(st.integers(0, 255))
-    path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
+    path.write_bytes(data.draw(damaged(path.read_bytes())))
     message = refusal(lambda: artifacts.read_arrays(path))
     assert message is None or message.startswith(f"{path} cannot be read")

@@ -6,6 +6,7 @@ run. `make test` has a quick case of each; those with the mark `faults` try ever
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT, call, edit, environment, outputs, run, wait_until
+from support import ROOT, call, edit, environment, outputs, remove, run, sums, wait_until
 
 from digits.core import config
 from digits.versioning.repository import open_repository
@@ -28,36 +29,31 @@ STAGES = [
     "params", "download", "preprocess", "neighbors", f"train@{VARIANT}", f"evaluate@{VARIANT}", f"analyze@{VARIANT}",
     "stress", "compare", "cards",
 ]  # fmt: skip
-NAMES = ["a; touch pwned", "../../outside", "$(touch pwned)", "`touch pwned`", "-rf", "a b", "a\nb", "${models}"]
 LOG = "log.txt"
+FREE = [0, 4, 20, 100, 300]  # KiB of a full disk
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount"]
 
 pytestmark = pytest.mark.timeout(1200)
 
 
-def different(folder: Path, template: Path, *stages: str) -> Iterator[Path]:
-    """Yield the output files of stages, or of all stages, whose content an undisturbed run would not write.
+def different(folder: Path, template: Path, *stages: str) -> list[Path]:
+    """Return the output files of stages, or of all stages, whose content an undisturbed run would not write.
 
     The table that grows during training may be the start of the complete one.
     """
-    for out in outputs(template, *stages):
-        here = folder / out.relative_to(template)
-        for path in [here, *here.rglob("*")]:
-            if path.is_file() and ".partial" not in path.name:
-                expected = template / path.relative_to(folder)
-                content, complete = path.read_bytes(), expected.read_bytes() if expected.exists() else b""
-                grows = path.name == "training.csv" and complete.startswith(content)
-                if content != complete and not grows:
-                    yield path
+    expected = sums(template, *stages)
+    found = [folder / path for path, digest in sums(folder, *stages).items() if digest != expected.get(path)]
+    return [path for path in found if not grows(path, template / path.relative_to(folder))]
+
+
+def grows(path: Path, complete: Path) -> bool:
+    return path.name == "training.csv" and complete.read_bytes().startswith(path.read_bytes())
 
 
 def check_same(folder: Path, template: Path) -> None:
     """Check that all outputs and dvc.lock have the bytes of an undisturbed run."""
     assert (folder / "dvc.lock").read_bytes() == (template / "dvc.lock").read_bytes()
-    for out in outputs(template):
-        for path in [out, *out.rglob("*")]:
-            assert not path.is_file() or (folder / path.relative_to(template)).read_bytes() == path.read_bytes()
-    assert list(different(folder, template)) == []
+    assert sums(folder) == sums(template)
 
 
 def check_restored(folder: Path, template: Path) -> None:
@@ -91,13 +87,8 @@ def running(folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_for(folder: Path, process: subprocess.Popen[bytes], text: str) -> None:
-    def is_printed() -> bool:
-        ended = process.poll() is not None
-        found = text in printed(folder)
-        assert found or not ended, f"it ended before it printed {text}:\n{printed(folder)}"
-        return found
-
-    wait_until(is_printed, text, pause=0.002)
+    wait_until(lambda: process.poll() is not None or text in printed(folder), text, pause=0.002)
+    assert text in printed(folder), f"it ended before it printed {text}:\n{printed(folder)}"
 
 
 def printed(folder: Path) -> str:
@@ -130,16 +121,14 @@ def kill(folder: Path, stage: str, seconds: float | None, *command: str) -> None
 def test_after_a_kill_the_next_run_completes_the_stage(folder: Path, template: Path) -> None:
     stage = f"analyze@{VARIANT}"
     kill(folder, stage, None, "dvc", "repro", "--force", "--single-item", stage)
-    assert list(different(folder, template)) == []
+    assert different(folder, template) == []
     assert f"Running stage '{stage}'" in run(folder, "dvc", "repro")
     check_same(folder, template)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seconds", [None, 0.0, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0])
-def test_after_a_kill_in_each_stage_the_next_run_completes_the_stage(
-    template: Path, tmp_path: Path, seconds: float | None
-) -> None:
+def test_after_kills_in_every_stage_a_run_completes_it(template: Path, tmp_path: Path, seconds: float | None) -> None:
     fresh = tmp_path / "fresh"  # in which nothing has been run
     run(tmp_path, "git", "clone", "-q", str(template), str(fresh))
     run(fresh, "git", "reset", "-q", "--hard", "HEAD^")
@@ -163,23 +152,8 @@ def test_after_a_kill_git_and_the_cache_have_the_earlier_results(folder: Path, t
     check_restored(folder, template)
 
 
-@pytest.mark.faults
-def test_after_a_run_that_diverges_git_and_the_cache_have_the_earlier_results(folder: Path, template: Path) -> None:
-    before = [out for out in outputs(folder) if out.exists()]
-    wild = {"normalize": False, "units": [64] * 4, "optimizer": {"name": "sgd", "learning_rate": 100}}
-    edit(folder / "params.yaml", **{f"models__{VARIANT}__{key}": value for key, value in wild.items()})
-    output = run(folder, "dvc", "repro", fails=True)
-    assert f"digits: {VARIANT} diverges: in epoch 1 of seed " in output
-    assert "Traceback" not in output
-    # DVC has deleted the outputs of this one stage; all others are as they were.
-    assert [out for out in before if not out.exists()] == outputs(folder, f"train@{VARIANT}")
-    check_restored(folder, template)
-
-
 @pytest.mark.slow(15)
-def test_a_second_run_is_refused_control_c_is_one_line_and_the_earlier_results_come_back(
-    folder: Path, template: Path
-) -> None:
+def test_a_second_run_is_refused_and_control_c_is_one_line(folder: Path, template: Path) -> None:
     edit(folder / "params.yaml", train__epochs=10_000, train__seeds=[0])
     with running(folder, "dvc", "repro", f"train@{VARIANT}") as process:
         wait_for(folder, process, f"{VARIANT} epoch 3/10000: ")
@@ -202,9 +176,7 @@ def test_a_second_run_is_refused_control_c_is_one_line_and_the_earlier_results_c
         pytest.param(f"train@{VARIANT}", f"models/{VARIANT}/weights.npz", "evaluate", marks=pytest.mark.faults),
     ],
 )
-def test_damaged_and_edited_files_are_found_and_restored_even_those_of_the_cache(
-    folder: Path, template: Path, stage: str, name: str, reader: str
-) -> None:
+def test_damaged_or_edited_files_are_restored(folder: Path, template: Path, stage: str, name: str, reader: str) -> None:
     intact = "no file of the DVC cache is damaged\n"
     assert call(folder, "repair") == intact
     md5 = hashlib.md5((folder / name).read_bytes()).hexdigest()
@@ -212,11 +184,10 @@ def test_damaged_and_edited_files_are_found_and_restored_even_those_of_the_cache
     flip_bit(damaged)
     (folder / name).unlink()
     run(folder, "dvc", "checkout")  # DVC does not hash a write-protected file of its cache, and copies the damage
-    assert list(different(folder, template)) == [folder / name]
+    assert different(folder, template) == [folder / name]
     output = run(folder, "python", "src", reader, VARIANT, fails=True)
-    assert re.fullmatch(
-        rf"digits: {name} cannot be read \(Bad CRC-32.+type `digits repair`, then `dvc repro`\n", output
-    )
+    expected = rf"digits: {name} cannot be read \(Bad CRC-32.+type `digits repair`, then `dvc repro`\n"
+    assert re.fullmatch(expected, output)
     deleted, advice = call(folder, "repair").splitlines()
     assert deleted.startswith("deleted: ")
     assert deleted.endswith(f"/{damaged.parent.name}/{damaged.name}")
@@ -268,9 +239,7 @@ def test_two_queue_workers_at_once_give_the_results_of_single_runs(folder: Path,
     ("stage", "output"),
     [(["params"], "params.schema.json"), (["analyze", VARIANT], f"plots/variants/{VARIANT}/errors.csv")],
 )
-def test_without_space_a_file_is_not_written_and_the_stage_ends_in_one_line(
-    clone: Path, stage: list[str], output: str
-) -> None:
+def test_without_space_a_stage_ends_in_one_line(clone: Path, stage: list[str], output: str) -> None:
     path = clone / output
     before = path.read_bytes()
     path.with_name(f".{path.stem}.partial{path.suffix}").symlink_to("/dev/full")  # where every write finds a full disk
@@ -290,15 +259,36 @@ def namespaces() -> None:
         pytest.skip(f"this user may not mount a file system: {result.stderr.decode()}")
 
 
+def fill_disk(template: str, disk: str) -> None:
+    """Run each stage on a small disk that is full but for some KiB, in namespaces of this process.
+
+    Print one JSON list for each run: the stage, the KiB, the exit status, the standard error, and the outputs that
+    exist afterwards with other content than an undisturbed run writes.
+    """
+    run(Path(disk), "mount", "-t", "tmpfs", "-o", "size=40m", "none", disk)
+    for kibibytes, stage in itertools.product(FREE, STAGES):
+        folder = Path(shutil.copytree(template, f"{disk}/clone", symlinks=True))
+        (folder / "tmp").mkdir()
+        # DVC deletes all outputs but data/raw, which persists.
+        remove([folder / "data/raw/train-images-idx3-ubyte"] if stage == "download" else outputs(folder, stage))
+        filled = Path(disk, "filled")
+        filled.write_bytes(bytes(shutil.disk_usage(disk).free - kibibytes * 1024))
+        # Its temporary files are on the small disk, too.
+        command, variables = [sys.executable, "src", *stage.split("@")], environment(TMPDIR=str(folder / "tmp"))
+        result = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+        filled.unlink()
+        wrong = [str(path) for path in different(folder, Path(template), stage)]
+        print(json.dumps([stage, kibibytes, result.returncode, result.stderr, wrong]), flush=True)
+        shutil.rmtree(folder)
+
+
 @pytest.mark.faults
 @pytest.mark.usefixtures("namespaces")
 def test_on_a_full_disk_every_stage_ends_in_one_line(template: Path, tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    free = ["0", "4", "20", "100", "300"]
-    script = [sys.executable, str(Path(__file__).with_name("full_disk.py")), str(template), str(tmp_path / "disk")]
-    output = run(tmp_path, *NAMESPACES, *script, ",".join(free), variables={"PYTHONPATH": str(ROOT / "tests")})
+    script = f"from stages.test_faults import fill_disk; fill_disk({str(template)!r}, {str(tmp_path)!r})"
+    output = run(tmp_path, *NAMESPACES, sys.executable, "-c", script, variables={"PYTHONPATH": str(ROOT / "tests")})
     runs = [json.loads(line) for line in output.splitlines()]
-    assert [run[:2] for run in runs] == [[stage, int(left)] for left in free for stage in STAGES]
+    assert [run[:2] for run in runs] == [[stage, left] for left in FREE for stage in STAGES]
     for stage, left, status, errors, wrong in runs:
         assert wrong == [], (stage, left, wrong)
         if left == 0:
@@ -314,25 +304,18 @@ def test_on_a_full_disk_every_stage_ends_in_one_line(template: Path, tmp_path: P
 @pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize(
     "stages",  # a download writes nothing if all files are valid
-    [["params"], pytest.param([*STAGES[2:], "repro"], marks=pytest.mark.faults, id="every")],
+    [["params"], pytest.param(STAGES[2:], marks=pytest.mark.faults, id="every")],
 )
 def test_in_a_read_only_folder_every_stage_ends_in_one_line(clone: Path, stages: list[str]) -> None:
-    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" && exec "$@"'
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" && exec python src "$@"'
     for stage in stages:
-        words = ["dvc", "repro"] if stage == "repro" else ["python", "src", *stage.split("@")]
-        output = run(clone, *NAMESPACES, "sh", "-c", mount, str(clone), *words, fails=True)
-        if stage == "repro":
-            assert "Read-only file system" in output
-            assert "Traceback" not in output
-        else:
-            expected = r"digits: .*Read-only file system: the folder of the repository must be writable\n"
-            assert re.fullmatch(expected, output)
+        output = run(clone, *NAMESPACES, "sh", "-c", mount, str(clone), *stage.split("@"), fails=True)
+        expected = r"digits: .*Read-only file system: the folder of the repository must be writable\n"
+        assert re.fullmatch(expected, output)
 
 
-@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.faults) for name in NAMES[1:])])
-def test_the_name_of_a_variant_reaches_no_shell_and_no_path_and_no_output_is_deleted(
-    folder: Path, template: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_variants_name_reaches_no_shell_or_path(folder: Path, template: Path, tmp_path: Path) -> None:
+    name = "../../outside; touch pwned"
     models = config.parse_like_dvc((folder / "params.yaml").read_text("utf-8"))["models"]
     edit(folder / "params.yaml", variants=[VARIANT, name], models=models | {name: models[VARIANT]})
     output = run(folder, "dvc", "repro", fails=True)

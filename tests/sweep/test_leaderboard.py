@@ -28,7 +28,7 @@ def score(*errors: int, split: Split = "validation", md5: str = "a") -> Score:
     return Score(split, md5, Result(list(errors), wrong.astype(np.uint8)), 0.5, 1.0)
 
 
-def rank(settings: ComparisonSettings = SETTINGS, **scores: Score) -> list[list[Row]]:
+def rank(settings: ComparisonSettings = SETTINGS, /, **scores: Score) -> list[list[Row]]:
     """Rank trials of mlp64, with the units that their names end with."""
     trials = [Trial(name, (f"models.mlp64.units=[{name[1:]}]", "train.epochs=3")) for name in scores]
     return leaderboard.rank(trials, {name: {"mlp64": each} for name, each in scores.items()}, settings, Path())

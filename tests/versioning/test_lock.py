@@ -70,8 +70,7 @@ def test_a_stage_that_has_not_read_what_another_wrote_is_named_without_the_cache
 
 
 def test_a_file_in_a_folder_of_the_cache_is_compared_with_the_list_of_its_files(clone: Path, fresh: Path) -> None:
-    test = (clone / "data/processed/test.npz").read_bytes()
-    replace(fresh / "dvc.lock", hashlib.md5(test).hexdigest(), "a" * 32)
+    replace(fresh / "dvc.lock", hashlib.md5((clone / "data/processed/test.npz").read_bytes()).hexdigest(), "a" * 32)
     assert both(fresh) == []  # taken on trust
     (fresh / ".dvc/config.local").write_text(f"[cache]\n    dir = {clone / '.dvc/cache'}\n", "utf-8")
     reason = "changed deps: data/processed/test.npz: not as the stage that writes it recorded"

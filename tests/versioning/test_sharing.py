@@ -116,6 +116,7 @@ class Storage:
             return
         self.left -= environ["REQUEST_METHOD"] != "HEAD" and "/files/md5/" in environ["PATH_INFO"]
         if self.left < 0:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))  # or it would be reset
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionError
         body = b"".join(self.app(environ, start_response))

@@ -152,10 +152,9 @@ def test_a_difference_fails_except_after_repro(plain: Path) -> None:
     assert output.endswith(f": same bytes\n{DIFFERS}\n")
     assert verify(plain, "--after-repro") == output
     (plain / "src/digits/new.py").touch()
-    with (plain / "dvc.yaml").open("a", encoding="utf-8") as file:
-        file.write("# changed\n")
+    edit(plain / "params.yaml", train__threads=2)
     record(plain)
-    assert f"\n{EXPECTED}dvc.yaml and src/digits/new.py changed.\n" in verify(plain, "--after-repro")
+    assert f"\n{EXPECTED}params.yaml and src/digits/new.py changed.\n" in verify(plain, "--after-repro")
     (plain / "plots/variants/mlp64/errors.csv").write_text("index,label,predicted\n8,5,6\n", "utf-8")  # another format
     record(plain)
     output = verify(plain, "--after-repro")
