@@ -7,7 +7,6 @@ take long.
 import hashlib
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from sklearn.datasets import load_digits
-from support import IMAGES, WRITERS, copy_repository, idx_bytes, reproduce, run
+from support import IMAGES, WRITERS, copy_repository, idx_bytes, lazily, run
 
 # A shell that starts a program in the background makes it and its children ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -29,27 +28,16 @@ hypothesis.settings.load_profile("digits")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start slow tests first: one that builds the template, then those that do not need it, then the longest."""
-    items.sort(key=lambda item: (seconds(item) == 0, needs_template(item), -seconds(item)))
-    builder = next(filter(needs_template, items), None)
+    after = {item: "template" in getattr(item, "fixturenames", ()) for item in items}
+    items.sort(key=lambda item: (seconds(item) == 0, after[item], -seconds(item)))
+    builder = next(filter(after.get, items), None)
     items.sort(key=lambda item: item is not builder)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was skipped. The reason of a skip says what to do."""
-    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
-    if reasons:
-        counts = [f"{count} test{'s were' if count > 1 else ' was'} skipped: {why}" for why, count in reasons.items()]
-        terminalreporter.write_line("; ".join(counts), yellow=True)
 
 
 def seconds(item: pytest.Item) -> float:
     """Return about how long a test takes, as its mark `slow` says. A group counts as slow: it is not divided."""
     slow = item.get_closest_marker("slow")
     return float(slow.args[0]) if slow else 30 * (item.get_closest_marker("xdist_group") is not None)
-
-
-def needs_template(item: pytest.Item) -> bool:
-    return "template" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +47,12 @@ def digits() -> tuple[IMAGES, IMAGES]:
     small = np.clip(bunch.images * 16, 0, 255).astype(np.uint8)
     large = np.kron(small, np.ones((1, 3, 3), np.uint8))
     return np.pad(large, ((0, 0), (2, 2), (2, 2))), bunch.target.astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> None:
+    """TensorFlow with the threads of the stages, which have to be set before it computes anything."""
+    lazily("digits.modeling.backend").pin_threads(threads=1, workers=2)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +98,10 @@ def template(raw: Path, shared: Path) -> Path:
 
     def build(folder: Path) -> str:
         copy_repository(folder, raw, variants=["mlp64", "cnn"], train__epochs=2, train__seeds=[0, 1])
-        return reproduce(folder)
+        output = run(folder, "dvc", "repro")
+        run(folder, "git", "add", "--all")
+        run(folder, "git", "commit", "-qm", "Run the pipeline")
+        return output
 
     return build_once(shared / "template", build)
 

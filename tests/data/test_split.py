@@ -7,19 +7,13 @@ from digits.data.split import stratified_split
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), np.arange(40, 240, 20))
 
 
-def test_the_parts_are_disjoint_and_complete_with_the_given_fraction() -> None:
+def test_the_parts_are_disjoint_and_complete_with_the_given_fraction_of_each_digit() -> None:
     train, validation = stratified_split(LABELS, 0.25, seed=0)
     np.testing.assert_array_equal(np.sort(np.concatenate((train, validation))), np.arange(len(LABELS)))
     assert len(validation) == len(LABELS) // 4
+    np.testing.assert_allclose(np.bincount(LABELS[validation]), np.bincount(LABELS) * 0.25, atol=1)
     assert (np.diff(train) > 0).all()
     assert (np.diff(validation) > 0).all()
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.25])
-def test_the_fraction_is_the_same_for_each_digit(fraction: float) -> None:
-    _, validation = stratified_split(LABELS, fraction, seed=0)
-    counts = np.bincount(LABELS[validation], minlength=10)
-    np.testing.assert_allclose(counts, np.bincount(LABELS) * fraction, atol=1)
 
 
 def test_the_split_depends_on_the_seed_alone() -> None:
@@ -28,16 +22,9 @@ def test_the_split_depends_on_the_seed_alone() -> None:
     assert (same != other).any()
 
 
-@pytest.mark.parametrize(
-    ("labels", "counts"),
-    [
-        (np.arange(10), "10 images, 1 of the digit 0"),
-        (np.array([*range(9)] * 2 + [9]), "19 images, 1 of the digit 9"),
-        (np.repeat(np.arange(10), 2), "20 images, 2 of the digit 0"),
-    ],
-)
-def test_too_few_images_of_a_digit_are_reported_in_one_line(labels: np.ndarray, counts: str) -> None:
+def test_too_few_images_of_a_digit_are_reported_in_one_line() -> None:
     with pytest.raises(UserError) as caught:
-        stratified_split(labels.astype(np.uint8), 0.25, seed=0)
+        stratified_split(np.array([*range(9)] * 2 + [9], np.uint8), 0.25, seed=0)
+    counts = "19 images, 1 of the digit 9"
     message = f"preprocess.validation_fraction is 0.25: too few images to split each digit ({counts})"
     assert str(caught.value) == message

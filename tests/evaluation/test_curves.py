@@ -11,7 +11,7 @@ EPOCHS = "epoch,seed,loss,accuracy,confidence_right\n2,0,1.125,0.6875,\n2,7,1.37
 
 
 def test_there_is_a_curve_for_each_split_and_for_the_gap() -> None:
-    found = curves.learning_curves(TRAINING, EPOCHS)
+    found = curves.learning_curves(TRAINING, EPOCHS, held_out=True)
     assert set(found) == {"train", "validation", "test", "gap"}
     for table in found.values():
         assert list(table.columns[:4]) == ["epoch", "seed", "loss", "accuracy"]
@@ -26,7 +26,7 @@ def test_there_is_a_curve_for_each_split_and_for_the_gap() -> None:
     assert found["test"]["epoch"].tolist() == [2, 2]  # of the checkpoints alone
     assert found["test"]["accuracy"].tolist() == [0.6875, 0.8125]
     assert found["test"]["confidence_right"].isna().tolist() == [True, False]
-    assert set(curves.learning_curves(UNVALIDATED, EPOCHS)) == {"train", "test"}
+    assert set(curves.learning_curves(UNVALIDATED, EPOCHS, held_out=False)) == {"train", "test"}
 
 
 def test_floats_are_read_exactly() -> None:
@@ -34,7 +34,7 @@ def test_floats_are_read_exactly() -> None:
 
 
 def test_a_curve_over_seeds_has_a_mean_and_a_sample_standard_deviation_for_each_epoch() -> None:
-    found = curves.over_seeds(curves.learning_curves(TRAINING, EPOCHS)["train"])
+    found = curves.over_seeds(curves.learning_curves(TRAINING, EPOCHS, held_out=True)["train"])
     assert found.index.name == "epoch"
     assert found.index.tolist() == [1, 2]
     assert set(found.columns) == {"loss", "loss_std", "accuracy", "accuracy_std"}
@@ -42,7 +42,7 @@ def test_a_curve_over_seeds_has_a_mean_and_a_sample_standard_deviation_for_each_
     assert found["loss_std"].tolist() == pytest.approx([0.5**0.5, 0])
     assert found["accuracy"].tolist() == [0.375, 0.625]
     assert found["accuracy_std"].tolist() == pytest.approx([(2 * 0.125**2) ** 0.5] * 2)
-    found = curves.over_seeds(curves.learning_curves(UNVALIDATED, EPOCHS)["train"])
+    found = curves.over_seeds(curves.learning_curves(UNVALIDATED, EPOCHS, held_out=False)["train"])
     assert found["loss"].tolist() == [2.0, 1.0]
     assert found["loss_std"].isna().all()
     assert found["accuracy_std"].isna().all()

@@ -14,15 +14,11 @@ def test_the_confusion_matrix_has_a_row_for_each_label_and_a_column_for_each_pre
     np.testing.assert_array_equal(metrics.confusion(LABELS, PREDICTED), expected)
 
 
-def test_precision_recall_and_f1_of_a_case_worked_by_hand() -> None:
+def test_precision_recall_and_f1_of_a_case_worked_by_hand_are_zero_where_undefined() -> None:
     found = metrics.per_class(LABELS, PREDICTED)
     assert (found[0].precision, found[0].recall, found[0].f1) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
     assert (found[0].support, type(found[0].support)) == (3, int)
     assert found[1] == ClassMetrics(precision=0.5, recall=0.5, f1=0.5, support=2)
-
-
-def test_an_undefined_precision_recall_or_f1_is_zero() -> None:
-    found = metrics.per_class(LABELS, PREDICTED)
     nothing = ClassMetrics(precision=0, recall=0, f1=0, support=0)
     assert [found[digit] for digit in (2, 3, 4, 5, 6, 7, 8)] == [nothing] * 7
     assert found[9] == ClassMetrics(precision=0, recall=0, f1=0, support=1)

@@ -4,20 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import WITH_TENSORFLOW, lazily
 
 from digits.core.artifacts import write_arrays
 from digits.core.errors import UserError
 from digits.core.params import ModelSettings
 from digits.inference import ensemble
 from digits.inference.ensemble import Convolution, Dense, Pool, Scale
-from digits.modeling import networks
 
+networks = lazily("digits.modeling.networks")
+pytestmark = WITH_TENSORFLOW
 NETWORKS = {
-    "softmax": {"units": [], "normalize": True},
-    "raw": {"units": [16], "normalize": False},
-    "deep": {"units": [16, 12], "normalize": True, "dropout": 0.3},
-    "strided": {"units": [8], "normalize": True, "convolutions": [{"filters": 4, "kernel": 5, "stride": 2}]},
-    "pooled": {
+    "dense": {"units": [16, 12], "normalize": False, "dropout": 0.3},
+    "convolutions": {
         "units": [8],
         "normalize": True,
         "convolutions": [{"filters": 3, "kernel": 4, "pool": 3}, {"filters": 5, "kernel": 3, "stride": 2}],

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from support import IMAGES
 
 from digits.core.errors import UserError
 from digits.inference import trained
-from digits.inference.ensemble import Convolution, Dense, Ensemble, Layer, Pool, Scale, forward
+from digits.inference.ensemble import Convolution, Dense, Ensemble, Layer, Pool, Scale
 from digits.inference.page import page, weights
 from digits.inference.page.page import Page
 from digits.inference.trained import Trained
@@ -63,19 +62,26 @@ def sentences(built: Page) -> str:
     return " ".join(re.sub(r"<[^>]+>", "", built.html.partition("<script")[0]).split())
 
 
-def test_rounding_saves_bytes_and_keeps_the_answers_and_nearly_the_probabilities(pair: tuple[IMAGES, IMAGES]) -> None:
-    original = [network(0), network(1)]
-    rounded, difference = weights.round_networks(original, pair[0])
-    before, after = (np.stack([forward(each, pair[0]) for each in side]) for side in (original, rounded))
-    assert 0 < difference == np.abs(after - before).max() <= weights.TOLERANCE
-    assert (after.argmax(axis=2) == before.argmax(axis=2)).all()
-
-    packed = weights.pack_networks(rounded)
-    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8).reshape(4, -1)
-    layers = [layer for each in rounded for layer in each if isinstance(layer, Convolution | Dense)]
-    expected = np.concatenate([array.ravel() for layer in layers for array in (layer.kernel, layer.bias)])
-    assert (np.frombuffer(planes.T.tobytes(), "<f4") == expected).all()
-    assert len(packed) < 0.9 * expected.nbytes
+@pytest.mark.parametrize(
+    ("tolerance", "bits"),
+    [
+        (1, 12),  # 11 would change an answer
+        (1.5e-5, 13),
+        (0, 24),
+    ],
+)
+def test_weights_have_the_fewest_bits_that_keep_the_answers_and_nearly_the_probabilities(
+    pair: tuple[IMAGES, IMAGES], monkeypatch: pytest.MonkeyPatch, tolerance: float, bits: int
+) -> None:
+    monkeypatch.setattr(weights, "TOLERANCE", tolerance)
+    original, images = variant().ensemble, pair[0][:50]
+    exact = original.probabilities(images)
+    rounded, change = weights.round_weights(original, images, exact)
+    found = rounded.probabilities(images)
+    assert change == np.abs(found - exact).max() <= tolerance
+    assert (found.argmax(axis=2) == exact.argmax(axis=2)).all()
+    significands, _ = np.frexp(rounded.networks[0][3].kernel)  # type: ignore[union-attr]
+    assert min(number for number in weights.BITS if not (np.ldexp(significands, number) % 1).any()) == bits
 
 
 def test_the_same_models_make_the_same_bytes(built: Page, pair: tuple[IMAGES, IMAGES]) -> None:
@@ -103,11 +109,7 @@ def test_the_page_says_what_its_models_are_and_when_they_are_sure(built: Page) -
     assert "It is sure from a probability of 98.0000 % on; its answers to the validation images show" in text
     assert "It is never sure: at no probability are enough of its answers to the test images right" in text
     assert text.count("No image was held out of the training") == 1
-
-
-def test_the_variant_with_the_highest_validation_accuracy_comes_chosen(built: Page) -> None:
-    assert re.findall(r'value="(\w+)" disabled checked', built.html) == ["cnn"]
-    assert re.findall(r'type="radio" name="variant" value="(\w+)"', built.html) == ["mlp", "cnn"]
+    assert re.findall(r'value="(\w+)" disabled checked', built.html) == ["cnn"]  # has validation images
 
 
 def test_a_gallery_has_the_images_that_most_seeds_miss() -> None:

@@ -4,9 +4,8 @@ import base64
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +30,6 @@ pytestmark = [
 ]
 
 Floats = NDArray[np.float64]
-Open = Callable[..., Tab]
 SEVEN = ((0.25, 0.2), (0.75, 0.2), (0.45, 0.85))  # the corners of a 7, as shares of the drawing area
 
 
@@ -50,31 +48,22 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def opened(browser: Browser, clone: Path, printed: str) -> Iterator[Open]:
-    """A function that opens the page, ready for use.
+def tab(browser: Browser, clone: Path, printed: str) -> Iterator[Tab]:
+    """The page, ready for use.
 
     After the test, it must have requested nothing but its own file, and reported nothing.
     """
     url = (clone / "page/index.html").as_uri()
     requests: list[str] = []
     reports: list[str] = []
-    contexts = []
-
-    def open_page(script: str = "", **options: Any) -> Tab:
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.add_init_script(script)
-        tab = context.new_page()
-        tab.on("request", lambda request: requests.append(request.url))
-        tab.on("console", lambda message: reports.append(message.text))  # violations of the policy, too
-        tab.on("pageerror", lambda error: reports.append(str(error)))
-        tab.goto(url)
-        tab.evaluate("ready")
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
+    tab = browser.new_page(has_touch=True)
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.on("console", lambda message: reports.append(message.text))  # violations of the policy, too
+    tab.on("pageerror", lambda error: reports.append(str(error)))
+    tab.goto(url)
+    tab.evaluate("ready")
+    yield tab
+    tab.close()
     assert reports == []
     assert {each for each in requests if not each.startswith(("blob:", "data:"))} == {url}
 
@@ -134,14 +123,6 @@ def png(picture: IMAGES) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture
-def picture() -> IMAGES:
-    """A dark 1 on light grey paper."""
-    picture = np.full((80, 60), 230, np.uint8)
-    picture[15:65, 27:35] = 40
-    return picture
-
-
 def test_the_command_prints_size_and_differences(printed: str, clone: Path) -> None:
     first, *others = printed.splitlines()
     assert first == f"written: page/index.html, {(clone / 'page/index.html').stat().st_size:,} bytes"
@@ -150,11 +131,15 @@ def test_the_command_prints_size_and_differences(printed: str, clone: Path) -> N
 
 
 @pytest.mark.parametrize("variant", ["mlp64", "cnn"])
-def test_the_page_answers_as_keras_does(opened: Open, clone: Path, variant: str) -> None:
+def test_the_page_answers_as_keras_does(tab: Tab, clone: Path, variant: str) -> None:
     images = read_arrays(clone / "data/processed/test.npz")["images"]
     keras = read_arrays(clone / f"data/predictions/{variant}.npz")["probabilities"]
-    script = "([name, images]) => images.map((image) => answer(networks.get(name), image))"
-    answers = opened().evaluate(script, [variant, images.reshape(len(images), -1).tolist()])
+    script = """([name, text]) => {
+        const levels = Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0));
+        const starts = Array.from({ length: levels.length / 784 }, (_, image) => 784 * image);
+        return starts.map((start) => answer(networks.get(name), levels.subarray(start, start + 784)));
+    }"""
+    answers = tab.evaluate(script, [variant, base64.b64encode(images.tobytes()).decode()])
     seeds = np.array([each["seeds"] for each in answers]).transpose(1, 0, 2)
     assert np.abs(seeds - keras).max() < 1e-3 + 1e-5  # of the rounding, and of NumPy
     assert (seeds.argmax(axis=2) == keras.argmax(axis=2)).all()
@@ -169,25 +154,21 @@ def form_in_browser(tab: Tab, inks: list[Floats]) -> IMAGES:
     return np.array(tab.evaluate(script, given), np.uint8).reshape(-1, 28, 28)
 
 
-def test_the_form_is_that_of_python(opened: Open, digits: tuple[IMAGES, IMAGES]) -> None:
+def test_the_form_is_that_of_python(tab: Tab, digits: tuple[IMAGES, IMAGES]) -> None:
     random = np.random.default_rng(0)
-    sizes = random.integers(1, 60, (60, 2))
+    sizes = random.integers(1, 60, (20, 2))
     noise = [random.random(size) * (random.random(size) > random.random()) for size in sizes]
-    inks = [*(image / 255 for image in digits[0][:60]), *noise, np.zeros((5, 5)), np.ones((1, 1))]
-    found, expected = form_in_browser(opened(), inks), np.stack([to_mnist_form(each) for each in inks])
+    inks = [*(image / 255 for image in digits[0][:20]), *noise, np.zeros((5, 5)), np.ones((1, 1))]
+    found, expected = form_in_browser(tab, inks), np.stack([to_mnist_form(each) for each in inks])
     # The sums are taken in another order, which can move a level between two integers.
     assert np.abs(found.astype(int) - expected).max() <= 1
     assert (found != expected).mean() < 1e-4
-
-
-def test_the_form_of_symmetric_ink_is_that_of_python(opened: Open) -> None:
-    """Its centre of mass can be between two pixels, whatever the rounding of the sums."""
+    # The centre of mass of symmetric ink can be between two pixels, whatever the rounding of the sums.
     inks = [np.ones((height, width)) for height in (1, 20, 33, 75, 82) for width in (2, 24, 26, 49, 55, 76)]
-    assert (form_in_browser(opened(), inks) == np.stack([to_mnist_form(each) for each in inks])).all()
+    assert (form_in_browser(tab, inks) == np.stack([to_mnist_form(each) for each in inks])).all()
 
 
-def test_a_stroke_of_the_mouse_is_answered_while_it_is_drawn(opened: Open, clone: Path) -> None:
-    tab = opened()
+def test_a_stroke_of_the_mouse_is_answered_while_it_is_drawn(tab: Tab, clone: Path) -> None:
     assert is_empty(tab)
     tab.mouse.move(*point(tab, *SEVEN[0]))
     tab.mouse.down()
@@ -200,15 +181,15 @@ def test_a_stroke_of_the_mouse_is_answered_while_it_is_drawn(opened: Open, clone
     assert shares(tab).sum() == pytest.approx(1, abs=0.001)  # each is rounded down
     assert (seen(tab) == to_mnist_form(ink(tab))).all()
     seeds = trained.load(clone).ensemble.probabilities(seen(tab)[np.newaxis])[:, 0]
-    assert shares(tab) == pytest.approx(seeds.mean(axis=0), abs=2e-4)
+    assert shares(tab) == pytest.approx(seeds.mean(axis=0), abs=1.1e-3)  # the rounding, and that of the text
     dots: list[list[float]] = tab.evaluate(
         "bars.map(({ dots }) => dots.map((dot) => parseFloat(dot.style.left) / 100))"
     )
-    assert np.abs(np.array(dots).T - seeds).max() < 1e-4
+    assert np.abs(np.array(dots).T - seeds).max() < 1e-3
 
 
-def test_a_finger_draws_and_does_not_scroll(opened: Open) -> None:
-    tab = opened(has_touch=True, viewport={"width": 380, "height": 500})
+def test_a_phone_draws_with_a_finger_and_shows_everything_without_scrolling(tab: Tab) -> None:
+    tab.set_viewport_size({"width": 380, "height": 500})
     touch = tab.context.new_cdp_session(tab)
     for kind, corner in zip(("touchStart", "touchMove", "touchMove"), SEVEN, strict=True):
         x, y = point(tab, *corner)
@@ -218,13 +199,16 @@ def test_a_finger_draws_and_does_not_scroll(opened: Open) -> None:
     assert (seen(tab) == to_mnist_form(ink(tab))).all()
     assert seen(tab).any()
     assert tab.evaluate("scrollY") == 0
+    tab.set_viewport_size({"width": 380, "height": 780})
+    assert tab.evaluate("document.documentElement.scrollWidth") == 380
+    last = tab.locator("#bars li").last.bounding_box()
+    assert last
+    assert last["y"] + last["height"] < 780
 
 
-def test_steps_are_taken_back_by_button_and_by_key(opened: Open) -> None:
-    tab = opened()
+def test_steps_are_taken_back_by_button_and_by_key(tab: Tab) -> None:
     undo, clear = (tab.get_by_role("button", name=name) for name in ("Undo", "Clear"))
-    assert undo.is_disabled()
-    assert clear.is_disabled()
+    assert (undo.is_disabled(), clear.is_disabled()) == (True, True)
     draw(tab, SEVEN[0], SEVEN[1])
     one = ink(tab)
     draw(tab, SEVEN[1], SEVEN[2])
@@ -232,35 +216,30 @@ def test_steps_are_taken_back_by_button_and_by_key(opened: Open) -> None:
     assert (ink(tab) == one).all()
     clear.click()
     assert is_empty(tab)
-    tab.keyboard.press("Control+z")
-    assert not is_empty(tab)
-    tab.keyboard.press("Escape")
-    assert is_empty(tab)
-    assert clear.is_disabled()
-    for _ in range(3):
+    for key in ("Delete", "Escape"):
+        tab.keyboard.press("Control+z")
+        assert not is_empty(tab)
+        tab.keyboard.press(key)
+        assert is_empty(tab)
+    for _ in range(5):
         tab.keyboard.press("Control+z")
     assert is_empty(tab)
-    assert undo.is_disabled()
-    draw(tab, *SEVEN)
-    tab.keyboard.press("Delete")
-    assert is_empty(tab)
+    assert (undo.is_disabled(), clear.is_disabled()) == (True, True)
 
 
-def test_every_variant_answers_and_one_is_explained(opened: Open, clone: Path) -> None:
-    tab = opened()
+def test_every_variant_answers_and_one_is_explained(tab: Tab, clone: Path) -> None:
     draw(tab, *SEVEN)
     says = tab.locator("#variants .says").all_inner_texts()
     for variant, said in zip(("mlp64", "cnn"), says, strict=True):
         choose(tab, variant)
         mean = trained.load(clone, variant).ensemble.probabilities(seen(tab)[np.newaxis]).mean(axis=0)[0]
-        assert shares(tab) == pytest.approx(mean, abs=2e-4)
+        assert shares(tab) == pytest.approx(mean, abs=1.1e-3)
         assert said.rstrip("?") == str(mean.argmax())
         assert tab.locator("[data-variant]:visible b").all_inner_texts() == [variant]
         assert tab.locator("#missed-name").inner_text() == variant
 
 
-def test_an_answer_below_the_threshold_is_a_guess(opened: Open) -> None:
-    tab = opened()
+def test_an_answer_below_the_threshold_is_a_guess(tab: Tab) -> None:
     draw(tab, *SEVEN)
     answer, detail, says = (tab.locator(each) for each in ("#answer", "#detail", "label:has(:checked) .says"))
     best = shares(tab).argmax()
@@ -287,19 +266,23 @@ def give_by_event(tab: Tab, content: bytes, kind: str, constructor: str, key: st
     tab.evaluate(script, [base64.b64encode(content).decode(), kind, constructor, key])
 
 
-def give_by_paste(tab: Tab, content: bytes) -> None:
-    give_by_event(tab, content, "paste", "ClipboardEvent", "clipboardData")
-
-
-def give_by_drop(tab: Tab, content: bytes) -> None:
-    give_by_event(tab, content, "drop", "DragEvent", "dataTransfer")
-
-
-@pytest.mark.parametrize("give", [give_by_file, give_by_paste, give_by_drop])
-@pytest.mark.parametrize("dark_paper", [False, True])
-def test_a_picture_is_read(opened: Open, picture: IMAGES, give: Callable[[Tab, bytes], None], dark_paper: bool) -> None:
-    tab = opened()
-    give(tab, png(255 - picture if dark_paper else picture))
+@pytest.mark.parametrize(
+    ("event", "ink", "paper"),
+    [
+        ((), 40, 230),
+        (("paste", "ClipboardEvent", "clipboardData"), 215, 25),
+        (("drop", "DragEvent", "dataTransfer"), 40, 230),
+    ],
+)
+def test_a_picture_is_read_from_a_file_the_clipboard_and_a_drop(
+    tab: Tab, event: tuple[str, ...], ink: int, paper: int
+) -> None:
+    one = np.full((80, 60), paper, np.uint8)
+    one[15:65, 27:35] = ink
+    if event:
+        give_by_event(tab, png(one), *event)
+    else:
+        give_by_file(tab, png(one))
     wait_for(tab, "items.length === 1")
     image = seen(tab)
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
@@ -307,8 +290,7 @@ def test_a_picture_is_read(opened: Open, picture: IMAGES, give: Callable[[Tab, b
     assert image[rows[0] + 2 : rows[-1] - 1, columns[1]].min() > 240
 
 
-def test_a_file_without_a_digit_is_refused_in_words(opened: Open) -> None:
-    tab = opened()
+def test_a_file_without_a_digit_is_refused_in_words(tab: Tab) -> None:
     give_by_file(tab, png(np.full((40, 40), 200, np.uint8)))
     tab.get_by_text("There is no digit on this picture.").first.wait_for()
     give_by_file(tab, b"no picture")
@@ -316,23 +298,22 @@ def test_a_file_without_a_digit_is_refused_in_words(opened: Open) -> None:
     assert is_empty(tab)
 
 
-def test_a_test_image_goes_to_the_model_as_it_is(opened: Open, clone: Path) -> None:
-    tab = opened()
+def test_a_test_image_goes_to_the_model_as_it_is(tab: Tab, clone: Path) -> None:
     test = read_arrays(clone / "data/processed/test.npz")
-    missed = tab.evaluate("variant.missed")
+    choose(tab, "cnn")
+    missed = tab.evaluate("content.missed.cnn")
     wrong = read_arrays(clone / "data/predictions/cnn.npz")["probabilities"].argmax(axis=2) != test["labels"]
     assert [image["wrong"] for image in missed] == sorted(wrong.sum(axis=0), reverse=True)[: len(missed)]
     tab.locator("#missed button").first.click()
     assert (seen(tab) == test["images"][missed[0]["index"]]).all()
     assert f"The label is {missed[0]['label']}." in tab.locator("#detail").inner_text()
     draw(tab, (0.1, 0.1), (0.2, 0.1))
-    assert (seen(tab) == to_mnist_form(ink(tab))).all()
+    # As above: the levels of this data set's images are few, so that sums often lie between two integers.
+    assert np.abs(seen(tab).astype(int) - to_mnist_form(ink(tab))).max() <= 1
     assert "label" not in tab.locator("#detail").inner_text()
 
 
-def test_the_keyboard_alone_is_enough(opened: Open) -> None:
-    tab = opened()
-
+def test_the_keyboard_alone_is_enough(tab: Tab) -> None:
     def focused() -> Locator:
         return tab.locator(":focus")
 
@@ -354,16 +335,7 @@ def test_the_keyboard_alone_is_enough(opened: Open) -> None:
     assert tab.locator("#spoken").inner_text() == "The drawing area is empty."
 
 
-def test_a_phone_shows_everything_without_scrolling(opened: Open) -> None:
-    tab = opened(viewport={"width": 380, "height": 780})
-    draw(tab, *SEVEN)
-    assert tab.evaluate("document.documentElement.scrollWidth") == 380
-    last = tab.locator("#bars li").last.bounding_box()
-    assert last
-    assert last["y"] + last["height"] < 780
-
-
-def test_text_has_contrast_on_light_and_on_dark_ground(opened: Open) -> None:
+def test_text_has_contrast_on_light_and_on_dark_ground(tab: Tab) -> None:
     texts = ["#answer", "#detail", ".legend", "#hint", ".percent", ".button", "#missed span", ".says"]
     script = """(texts) => texts.map((selector) => {
         const element = document.querySelector(selector);
@@ -378,9 +350,9 @@ def test_text_has_contrast_on_light_and_on_dark_ground(opened: Open) -> None:
         return float(linear @ [0.2126, 0.7152, 0.0722])
 
     grounds = []
+    draw(tab, *SEVEN)
     for scheme in ("light", "dark"):
-        tab = opened(color_scheme=scheme)
-        draw(tab, *SEVEN)
+        tab.emulate_media(color_scheme=scheme)
         for pair in tab.evaluate(script, texts):
             low, high = sorted(map(luminance, pair))
             assert (high + 0.05) / (low + 0.05) >= 4.5, pair  # level AA of the Web Content Accessibility Guidelines
@@ -389,7 +361,9 @@ def test_text_has_contrast_on_light_and_on_dark_ground(opened: Open) -> None:
     assert grounds[1] < 0.1
 
 
-def test_a_browser_that_cannot_unpack_the_models_is_told(opened: Open) -> None:
-    tab = opened("delete window.DecompressionStream")
+def test_a_browser_that_cannot_unpack_the_models_is_told(tab: Tab) -> None:
+    tab.add_init_script("delete window.DecompressionStream")
+    tab.reload()
+    tab.evaluate("ready")
     assert tab.locator("#detail").inner_text().startswith("This browser is too old to unpack the models")
     draw(tab, *SEVEN)

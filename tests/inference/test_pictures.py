@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from digits.core.errors import UserError
-from digits.inference.pictures import open_picture, save
+from digits.inference.pictures import open_picture
 
 
 @pytest.fixture
@@ -37,34 +37,15 @@ def test_all_formats(tmp_path: Path, sheet: Image.Image, name: str) -> None:
     assert is_sheet(open_picture(str(tmp_path / name)), tolerance=60)
 
 
-TURNS = {  # what a camera did to the upright picture, by EXIF's number of it
-    1: [],
-    2: [Image.Transpose.FLIP_LEFT_RIGHT],
-    3: [Image.Transpose.ROTATE_180],
-    4: [Image.Transpose.FLIP_TOP_BOTTOM],
-    5: [Image.Transpose.TRANSPOSE],
-    6: [Image.Transpose.ROTATE_90],
-    7: [Image.Transpose.TRANSVERSE],
-    8: [Image.Transpose.ROTATE_270],
-}
-
-
-@pytest.mark.parametrize("orientation", TURNS)
-def test_a_picture_becomes_upright(tmp_path: Path, sheet: Image.Image, orientation: int) -> None:
-    for turn in TURNS[orientation]:
-        sheet = sheet.transpose(turn)
+def test_a_picture_becomes_upright(tmp_path: Path, sheet: Image.Image) -> None:
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    sheet.save(tmp_path / "a.png", exif=exif)
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    sheet.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
     assert is_sheet(open_picture(str(tmp_path / "a.png")))
 
 
 def grey16(sheet: Image.Image) -> Image.Image:
     return Image.fromarray(np.asarray(sheet.convert("L")).astype(np.uint16) * 16)  # twelve bits of the sixteen
-
-
-def integers(sheet: Image.Image) -> Image.Image:
-    return Image.fromarray(np.asarray(sheet.convert("L")).astype(np.int32) * 1000)
 
 
 def floats(sheet: Image.Image) -> Image.Image:
@@ -86,24 +67,12 @@ def transparent_corner(sheet: Image.Image) -> Image.Image:
     return image
 
 
-def palette_with_transparency(sheet: Image.Image) -> Image.Image:
-    image = sheet.convert("P")
-    image.info["transparency"] = image.getpixel((20, 10))
-    return image
-
-
 @pytest.mark.parametrize(
     "change",
     [
-        lambda sheet: sheet.convert("L"),
-        lambda sheet: sheet.convert("1"),
-        lambda sheet: sheet.convert("P"),
-        lambda sheet: sheet.convert("LA"),
-        palette_with_transparency,
         transparent_paper,
         transparent_corner,
         grey16,
-        integers,
         floats,
         lambda sheet: sheet.convert("CMYK"),
     ],
@@ -122,11 +91,6 @@ def test_light_ink_on_transparent_paper_is_laid_on_black(tmp_path: Path) -> None
     pixels = np.asarray(open_picture(str(tmp_path / "a.png")))
     assert (pixels[:8, :8] == 255).all()
     assert pixels.sum() == 8 * 8 * 3 * 255
-
-
-def test_the_first_page_is_read(tmp_path: Path, sheet: Image.Image) -> None:
-    sheet.save(tmp_path / "a.tiff", save_all=True, append_images=[Image.new("RGB", (9, 9))])
-    assert is_sheet(open_picture(str(tmp_path / "a.tiff")))
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, sheet: Image.Image) -> None:
@@ -153,7 +117,6 @@ def jpeg(size: tuple[int, int]) -> bytes:
     ("content", "message"),
     [
         (b"", r"not a PNG, JPEG, WebP or TIFF picture: convert it to one of these"),
-        (b"314159\n" * 100, r"not a PNG, JPEG, WebP or TIFF picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", r"not a PNG"),
         (png_header(20_000, 20_000), r"more than 89 megapixels, which is the limit: make the picture smaller"),
         (png_header(10_000, 10_000), r"more than 89 megapixels"),
@@ -169,14 +132,5 @@ def test_a_file_that_is_no_picture(tmp_path: Path, content: bytes, message: str)
 
 
 def test_a_path_that_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be read \(No such file or directory\)"):
-        open_picture(str(tmp_path / "missing.png"))
     with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
         open_picture(str(tmp_path))
-
-
-def test_saving(tmp_path: Path, sheet: Image.Image) -> None:
-    save(tmp_path / "b.PNG", sheet)
-    assert is_sheet(open_picture(str(tmp_path / "b.PNG")))
-    with pytest.raises(UserError, match=r"b\.txt: a picture's name must end in \.png"):
-        save(tmp_path / "b.txt", sheet)

@@ -3,7 +3,6 @@
 The model is a linear classifier of the digits of Pillow's own font, which is the same on every machine.
 """
 
-import io
 import json
 import shutil
 import subprocess
@@ -15,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from support import ROOT, call, environment
+from support import ROOT, call
 
 from digits.cli import main
 from digits.core.artifacts import write_arrays, write_json
-from digits.core.errors import UserError
 from digits.core.paths import VariantFiles
 from digits.data.form import to_mnist_form
 from digits.inference import reader, trained
@@ -88,33 +86,11 @@ def answers(lines: Sequence[Sequence[reader.Digit]]) -> list[str]:
     return ["".join(str(digit.answer) for digit in line) for line in lines]
 
 
-@pytest.mark.parametrize("angle", [-8, 0, 8])
-@pytest.mark.parametrize("size", [30, 60, 150])
+@pytest.mark.parametrize(("size", "angle"), [(30, 0), (60, -8), (150, 8)])
 def test_digits_are_read(model: trained.Trained, size: int, angle: int) -> None:
     sheet = written("3141592", "068", size=size, stroke=size // 40)
-    assert answers(reader.read(sheet.rotate(angle, Image.Resampling.BICUBIC, fillcolor="white"), model)) == [
-        "3141592",
-        "068",
-    ]
-
-
-def test_chalk_on_a_blackboard(model: trained.Trained) -> None:
-    assert answers(reader.read(written("4075", ink="#e0e0d0", paper="#304030"), model)) == ["4075"]
-
-
-def test_all_modes_of_a_picture_are_the_same(model: trained.Trained) -> None:
-    sheet = written("29")
-    for mode in ("L", "RGB", "RGBA"):
-        assert answers(reader.read(sheet.convert(mode), model)) == ["29"]
-
-
-def test_probabilities_are_the_means_over_the_seeds(model: trained.Trained) -> None:
-    for digit in reader.read(written("0123456789"), model)[0]:
-        assert digit.seed_probabilities.shape == (2, 10)
-        assert np.allclose(digit.seed_probabilities.sum(axis=1), 1)
-        assert np.allclose(digit.probabilities, digit.seed_probabilities.mean(axis=0))
-        assert digit.answer == digit.probabilities.argmax()
-        assert digit.sure == (digit.probabilities.max() >= THRESHOLD)
+    tilted = sheet.rotate(angle, Image.Resampling.BICUBIC, fillcolor="white")
+    assert answers(reader.read(tilted, model)) == ["3141592", "068"]
 
 
 def test_an_unsure_digit_is_a_question_mark() -> None:
@@ -139,11 +115,6 @@ def test_the_boxes_are_drawn(model: trained.Trained) -> None:
         assert changed[box.top : box.bottom, [box.left - 1, box.right]].all()
         assert not changed[box.top : box.bottom, box.left : box.right].any()
         assert changed[box.top - 12 : box.top - 3, box.left : box.right].any()  # the answer
-
-
-def test_an_empty_sheet(model: trained.Trained) -> None:
-    with pytest.raises(UserError, match="no digit found"):
-        reader.read(written(), model)
 
 
 def test_the_command_prints_answers_and_probabilities(repository: Path, model: trained.Trained, tmp_path: Path) -> None:
@@ -191,8 +162,7 @@ def test_a_bad_file_does_not_stop_the_others(
         main(["read", "--json", *files])
     output, errors = capsys.readouterr()
     assert errors.splitlines() == messages
-    for picture, message in zip(json.loads(output)["pictures"][1:3], messages, strict=True):
-        assert message == f"digits: {picture['file']}: {picture['error']}"
+    assert messages == [f"digits: {each['file']}: {each['error']}" for each in json.loads(output)["pictures"][1:3]]
 
 
 def test_the_picture_with_answers_is_written(repository: Path, tmp_path: Path) -> None:
@@ -215,29 +185,8 @@ def test_files_are_relative_to_the_folder_in_which_the_command_is_typed(reposito
     assert call(folder, "read", "../a.png", "--show", "shown.png").startswith("../a.png: 31\n")
     assert (folder / "shown.png").is_file()
     message = call(folder, "read", "../a.png", "--show", "../shown.txt", fails=True)
-    assert message.splitlines()[-1].startswith("digits: ../shown.txt: a picture's name must end in .png")
+    assert "shown.txt: a picture's name must end in .png" in message
     assert "b.png: cannot be read (No such file or directory)" in call(folder, "read", "b.png", fails=True)
-
-
-def test_without_a_model_the_message_says_what_to_type(tmp_path: Path) -> None:
-    (tmp_path / ".dvc").mkdir()
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    message = call(tmp_path, "read", "missing.png", fails=True)
-    assert message == "digits: there is no trained model yet: type `make repro`\n"
-
-
-def test_the_program_reads_standard_input(repository: Path) -> None:
-    # The one test that starts the program itself.
-    buffer = io.BytesIO()
-    written("2718").save(buffer, "PNG")
-    command = ["digits", "read", "-"]
-    result = subprocess.run(
-        command, cwd=repository, env=environment(), input=buffer.getvalue(), capture_output=True, check=True
-    )
-    first, second = result.stdout.decode().splitlines()
-    assert first.startswith("-: ")
-    assert [part.strip(" ?(")[0] for part in second.split(",")] == ["2", "7", "1", "8"]
-    assert not result.stderr
 
 
 def test_reading_imports_no_library_that_is_slow_to_load() -> None:

@@ -3,10 +3,6 @@
 import pytest
 from support import IMAGES
 
-from digits.modeling.backend import pin_threads
-
-pin_threads(threads=1, workers=2)  # as the stages do; before any test computes
-
 
 @pytest.fixture(scope="session")
 def data(digits: tuple[IMAGES, IMAGES]) -> tuple[IMAGES, IMAGES]:

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from support import IMAGES, committed_params
+from support import IMAGES, WITH_TENSORFLOW, committed_params, lazily
 
 from digits.core import params
-from digits.modeling import augmentation, networks, training
-from digits.modeling.backend import tf
+from digits.modeling import augmentation
 
 PARAMS = committed_params()
+pytestmark = WITH_TENSORFLOW
+backend, networks, training = (lazily(f"digits.modeling.{name}") for name in ("backend", "networks", "training"))
 
 
 def test_shifts_depend_on_the_seed_and_the_epoch_alone() -> None:
@@ -30,8 +31,9 @@ def test_each_image_is_shifted_down_and_to_the_right_by_itself(data: tuple[IMAGE
         optimizer = training.make_optimizer(settings, 4)
         dataset = training.Dataset(settings, images, labels)
         epoch = training.compile_epoch(networks.to_logits(model), optimizer, settings, dataset)
-        epoch(tf.constant(order), tf.constant(shifts), tf.zeros((len(labels), 0)))
-        return networks.weights(model)
+        epoch(backend.tf.constant(order), backend.tf.constant(shifts), backend.tf.zeros((len(labels), 0)))
+        values: dict[str, np.ndarray] = networks.weights(model)
+        return values
 
     moved = np.zeros_like(images)
     for index, (down, right) in zip(order, shifts - 2, strict=True):
@@ -59,7 +61,7 @@ def test_a_distortion_takes_each_pixel_from_where_its_transform_points(data: tup
 
     plain = settings.model_copy(update={"distortion": None})
     results = []
-    for each, pixels, moves in ((plain, distorted, tf.zeros((len(labels), 0))), (settings, images, transforms)):
+    for each, pixels, moves in ((plain, distorted, backend.tf.zeros((len(labels), 0))), (settings, images, transforms)):
         model = networks.build(each, seed=0)
         optimizer = training.make_optimizer(each, 4)
         dataset = training.Dataset(each, pixels, labels)
@@ -84,14 +86,3 @@ def test_transforms_rotate_shear_and_zoom_about_the_centre() -> None:
     shears = others[:, 1] / others[:, 4]
     assert (shears.min(), shears.max()) == pytest.approx((-0.3, 0.3), abs=0.01)
     assert (others != augmentation.random_transforms(0, 2, 1000, limits)).any()
-
-
-def test_a_shift_selects_rows_of_a_copy() -> None:
-    image = np.arange(28 * 28, dtype=np.uint8).reshape(1, 28, 28)
-    margin = 1
-    copies = augmentation.shifted_copies(image, margin)
-    for right in (-1, 0, 1):
-        for down in (-1, 0, 1):
-            expected = ndimage.shift(image[0], (down, right), order=0)
-            first = margin - down
-            np.testing.assert_array_equal(copies[margin + right, 0, first : first + 28], expected)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pip
 import pytest
-from support import ROOT
+from support import ROOT, run
 
 UV = Path(sys.executable).parent / "uv"
 
@@ -65,14 +65,8 @@ def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     settings = [f"{name}={value}" for name, value in variables.items()]
-    return subprocess.run(
-        ["make", "--no-print-directory", "environment", f"PYTHON={sys.executable}", *settings],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["make", "--no-print-directory", "environment", f"PYTHON={sys.executable}", *settings]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def is_installed(folder: Path) -> bool:
@@ -121,11 +115,9 @@ def test_a_package_with_another_hash_or_without_one_is_refused(bare: Path, pinne
 
 def test_without_git_nothing_is_installed(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
-    command = ["make", "--no-print-directory", "repro"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode != 0
-    assert result.stdout.startswith(
+    message, end = run(tmp_path, "make", "--no-print-directory", "repro", fails=True).splitlines()
+    assert message.startswith(
         "This folder is not a Git repository; perhaps it was unpacked from an archive. Get it with "
     )
-    assert result.stdout.count("\n") == 1
+    assert end.startswith("make: ***")
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

@@ -2,14 +2,13 @@
 
 import ast
 import re
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 from dvc.utils.hydra import apply_overrides
-from support import ROOT, committed, committed_params
+from support import ROOT, committed, committed_params, run
 
 from digits.core import config
 
@@ -74,16 +73,12 @@ def code_deps(stage: str) -> list[Path]:
     return [ROOT / dep for dep in PIPELINE["stages"][stage]["deps"] if dep.startswith("src/")]
 
 
-def within(path: Path, dep: Path) -> bool:
-    return path == dep or dep in path.parents
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_its_module_and_its_code_deps_are_what_that_imports(stage: str) -> None:
     deps, files = code_deps(stage), reached(stage_file(stage))
-    missing = [module(file) for file in files if not any(within(file, dep) for dep in deps)]
+    missing = [module(file) for file in files if not any(file.is_relative_to(dep) for dep in deps)]
     assert missing == [], f"name them, or their packages, in the deps of {stage} in dvc.yaml"
-    unused = [str(dep.relative_to(ROOT)) for dep in deps if not any(within(file, dep) for file in files)]
+    unused = [str(dep.relative_to(ROOT)) for dep in deps if not any(file.is_relative_to(dep) for file in files)]
     assert unused == [], f"remove them from the deps of {stage} in dvc.yaml"
     assert stage_file(stage) in deps
     assert PIPELINE["stages"][stage]["cmd"].split()[:3] == ["python", "src", stage]
@@ -93,11 +88,7 @@ def test_only_core_modeling_and_its_own_file_retrain() -> None:
     assert set(code_deps("train")) == {PACKAGE / "core", PACKAGE / "modeling", stage_file("train")}
 
 
-def test_every_stage_module_is_a_stage() -> None:
-    assert sorted(STAGES) == sorted(path.stem for path in MODULES if part(path) == "stages")
-
-
-def test_packages_import_from_lower_layers_only() -> None:
+def test_packages_import_from_lower_layers_only_and_no_import_is_circular() -> None:
     assert {part(path) for path in MODULES} == set().union(*LAYERS)
     layer = {name: number for number, names in enumerate(LAYERS) for name in names}
     wrong = [
@@ -107,14 +98,12 @@ def test_packages_import_from_lower_layers_only() -> None:
         if part(path) != part(file) and layer[part(file)] >= layer[part(path)]
     ]
     assert wrong == []
-
-
-def test_no_import_is_circular() -> None:
     circular = [module(path) for path in MODULES for file in imports(path) if path in reached(file)]
     assert circular == []
 
 
-def test_a_stage_imports_no_other_stage_and_nothing_imports_cli() -> None:
+def test_every_stage_module_is_a_stage_and_nothing_imports_it_or_cli() -> None:
+    assert sorted(STAGES) == sorted(path.stem for path in MODULES if part(path) == "stages")
     imported = {part(file) for path in MODULES for file in imports(path)}
     assert not {"cli", "stages"} & imported
 
@@ -150,7 +139,7 @@ def test_help_the_other_stages_and_an_unknown_variant_need_no_tensorflow() -> No
         "    assert 'tensorflow' not in sys.modules, stage\n"
     )
     others = [stage for stage in STAGES if stage not in ("train", "evaluate")]
-    subprocess.run([sys.executable, "-c", code, *others], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    run(ROOT, sys.executable, "-c", code, *others)
 
 
 def test_params_yaml_is_written_as_dvc_writes_it_when_an_experiment_sets_a_value(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ leave free, separated by commas. It prints one JSON list for each run: the stage
 error, and the outputs that exist afterwards with other content than an undisturbed run writes.
 """
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 from stages.test_faults import STAGES, different
-from support import environment, outputs, run
+from support import environment, outputs
 
 SIZE = 40 << 20  # bytes of the small disk
 
@@ -29,39 +30,24 @@ def fill(path: Path, free: int) -> None:
 
 def main(template: Path, disk: Path, free: list[int]) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", disk], check=True)
-    folder = disk / "clone"
-    shutil.copytree(template, folder, symlinks=True)
-    (folder / "tmp").mkdir()
-    for kibibytes in free:
-        for stage in STAGES:
-            for out in outputs(folder, stage):  # DVC deletes all but data/raw, which persists
-                if out.is_dir() and stage != "download":
-                    shutil.rmtree(out)
-                elif out.is_file():
-                    out.unlink()
-            if stage == "download":
-                (folder / "data/raw/train-images-idx3-ubyte").unlink()
-            fill(disk / "fill", kibibytes)
-            result = subprocess.run(  # its temporary files are on the small disk, too
-                [sys.executable, "src", *stage.split("@")],
-                cwd=folder,
-                env=environment(TMPDIR=str(folder / "tmp")),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-            )
-            (disk / "fill").unlink()
-            wrong = [str(path) for path in different(folder, template, stage)]
-            print(json.dumps([stage, kibibytes, result.returncode, result.stderr, wrong]), flush=True)
-            for out in outputs(folder, stage):
-                original = template / out.relative_to(folder)
-                if original.is_dir():
-                    shutil.copytree(original, out, dirs_exist_ok=True)
-                else:
-                    shutil.copy(original, out)
-    shutil.rmtree(folder / "tmp")
-    assert run(folder, "git", "status", "--porcelain") == ""
+    for kibibytes, stage in itertools.product(free, STAGES):
+        folder = Path(shutil.copytree(template, disk / "clone", symlinks=True))
+        (folder / "tmp").mkdir()
+        for out in outputs(folder, stage):
+            if stage == "download":  # DVC deletes all outputs but data/raw, which persists
+                (out / "train-images-idx3-ubyte").unlink()
+            elif out.is_dir():
+                shutil.rmtree(out)
+            else:
+                out.unlink(missing_ok=True)
+        fill(disk / "fill", kibibytes)
+        # Its temporary files are on the small disk, too.
+        command, variables = [sys.executable, "src", *stage.split("@")], environment(TMPDIR=str(folder / "tmp"))
+        result = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+        (disk / "fill").unlink()
+        wrong = [str(path) for path in different(folder, template, stage)]
+        print(json.dumps([stage, kibibytes, result.returncode, result.stderr, wrong]), flush=True)
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from support import ROOT, call, edit, environment, outputs, run, wait_until
 
@@ -98,7 +97,7 @@ def wait_for(folder: Path, process: subprocess.Popen[bytes], text: str) -> None:
         assert found or not ended, f"it ended before it printed {text}:\n{printed(folder)}"
         return found
 
-    wait_until(is_printed, text)
+    wait_until(is_printed, text, pause=0.002)
 
 
 def printed(folder: Path) -> str:
@@ -115,44 +114,39 @@ def written(folder: Path) -> set[tuple[str, int]]:
     return found
 
 
-def kill(folder: Path, stage: str, moment: str | float, *command: str) -> None:
-    """Start DVC, and kill its process group in a stage.
-
-    The moment is "start" of the stage, "writing" for when it first writes a file, or a number of seconds after its
-    start.
-    """
+def kill(folder: Path, stage: str, seconds: float | None, *command: str) -> None:
+    """Start DVC, and kill its process group some seconds after the start of a stage, or when it first writes a file."""
     with running(folder, *command) as process:
         wait_for(folder, process, f"Running stage '{stage}':\n> python src")
-        before, deadline = written(folder), time.monotonic() + 60
-        while moment == "writing" and written(folder) <= before and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        if not isinstance(moment, str):
-            time.sleep(moment)
-        assert process.poll() is None or moment != "writing"
+        before = written(folder)
+        if seconds is None:
+            wait_until(lambda: not written(folder) <= before, "the stage writes", pause=0.001)
+            assert process.poll() is None
+        else:
+            time.sleep(seconds)
 
 
 @pytest.mark.slow(10)
 def test_after_a_kill_the_next_run_completes_the_stage(folder: Path, template: Path) -> None:
     stage = f"analyze@{VARIANT}"
-    kill(folder, stage, "writing", "dvc", "repro", "--force", "--single-item", stage)
+    kill(folder, stage, None, "dvc", "repro", "--force", "--single-item", stage)
     assert list(different(folder, template)) == []
     assert f"Running stage '{stage}'" in run(folder, "dvc", "repro")
     check_same(folder, template)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("moment", ["writing", "start", 0.1, 0.3, 0.6, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [None, 0.0, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0])
 def test_after_a_kill_in_each_stage_the_next_run_completes_the_stage(
-    template: Path, tmp_path: Path, moment: str | float
+    template: Path, tmp_path: Path, seconds: float | None
 ) -> None:
     fresh = tmp_path / "fresh"  # in which nothing has been run
     run(tmp_path, "git", "clone", "-q", str(template), str(fresh))
     run(fresh, "git", "reset", "-q", "--hard", "HEAD^")
     before = Path(shutil.copytree(fresh, tmp_path / "before", symlinks=True))
     for stage in STAGES:
-        if moment == "writing" or f"\n  {stage}:\n" not in (fresh / "dvc.lock").read_text("utf-8"):
-            kill(fresh, stage, moment, "dvc", "repro")
+        if seconds is None or f"\n  {stage}:\n" not in (fresh / "dvc.lock").read_text("utf-8"):
+            kill(fresh, stage, seconds, "dvc", "repro")
         # No partial file: each has the content of an undisturbed run or, if its stage has not run, that of the commit.
         for path in different(fresh, template, stage):
             assert path.read_bytes() == (before / path.relative_to(fresh)).read_bytes()
@@ -165,7 +159,7 @@ def test_after_a_kill_in_each_stage_the_next_run_completes_the_stage(
 def test_after_a_kill_git_and_the_cache_have_the_earlier_results(folder: Path, template: Path, stage: str) -> None:
     if stage == "download":  # it writes nothing if all files are valid
         (folder / "data/raw/train-images-idx3-ubyte").unlink()
-    kill(folder, stage, "writing", "dvc", "repro", "--force", "--single-item", stage)
+    kill(folder, stage, None, "dvc", "repro", "--force", "--single-item", stage)
     check_restored(folder, template)
 
 
@@ -186,7 +180,7 @@ def test_after_a_run_that_diverges_git_and_the_cache_have_the_earlier_results(fo
 def test_a_second_run_is_refused_control_c_is_one_line_and_the_earlier_results_come_back(
     folder: Path, template: Path
 ) -> None:
-    edit(folder / "params.yaml", train__epochs=10_000)
+    edit(folder / "params.yaml", train__epochs=10_000, train__seeds=[0])
     with running(folder, "dvc", "repro", f"train@{VARIANT}") as process:
         wait_for(folder, process, f"{VARIANT} epoch 3/10000: ")
         second = run(folder, "dvc", "repro", "--force", "--single-item", f"train@{VARIANT}", fails=True)
@@ -229,11 +223,11 @@ def test_damaged_and_edited_files_are_found_and_restored_even_those_of_the_cache
     assert advice == "type `dvc repro` to restore their contents, or `dvc pull` to download them"
 
     flip_bit(folder / "data/raw/train-images-idx3-ubyte")
-    edited = folder / "metrics/dataset.json"
+    edited = folder / "metrics/summary.json"
     edited.write_text(edited.read_text("utf-8").replace("0.", "1."), "utf-8")
     with open_repository(folder) as repo:
         found = str(repo.status())
-    for path in ("data/raw", "metrics/dataset.json"):
+    for path in ("data/raw", "metrics/summary.json"):
         assert f"'{path}': 'modified'" in found
     assert f"Running stage '{stage}'" in run(folder, "dvc", "repro")
     assert run(folder, "git", "status", "--porcelain") == ""
@@ -242,33 +236,12 @@ def test_damaged_and_edited_files_are_found_and_restored_even_those_of_the_cache
 
 
 def flip_bit(path: Path) -> None:
-    """Flip one bit in the middle of a file, and keep its permissions."""
+    """Flip one bit of a file, in the values of its first array, and keep its permissions."""
     content, mode = bytearray(path.read_bytes()), path.stat().st_mode
-    content[len(content) // 2] ^= 1
+    content[len(content) // 3] ^= 1
     path.chmod(0o644)
     path.write_bytes(content)
     path.chmod(mode)
-
-
-@contextlib.contextmanager
-def queue_workers(folder: Path, jobs: int) -> Iterator[None]:
-    """Start workers of DVC's queue, and end those that remain.
-
-    A worker stops once the queue is empty. If there are two, the message that stops one can get lost; that worker would
-    keep a pipe open. See https://github.com/treeverse/dvc/issues/10427.
-    """
-    with (folder / ".dvc/tmp/queue.log").open("wb") as log:
-        command = ["dvc", "queue", "start", "--jobs", str(jobs)]
-        subprocess.run(command, cwd=folder, env=environment(), stdout=log, stderr=log, check=True)
-    try:
-        yield
-    finally:
-        for file in (folder / ".dvc/tmp/exps/celery").glob("*.pid"):
-            with contextlib.suppress(psutil.NoSuchProcess, ValueError):
-                worker = psutil.Process(int(file.read_text("utf-8")))
-                if "dvc-exp" in " ".join(worker.cmdline()):
-                    worker.terminate()
-                    worker.wait(30)
 
 
 @pytest.mark.faults
@@ -276,12 +249,11 @@ def test_two_queue_workers_at_once_give_the_results_of_single_runs(folder: Path,
     seeds = {"first": 1, "second": 2, "again": 1}
     for name, seed in seeds.items():
         run(folder, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"train.seeds=[{seed}]")
-    with queue_workers(folder, 2):
-        deadline = time.monotonic() + 300
-        while len(re.findall(r"Success|Failed", status := run(folder, "dvc", "queue", "status"))) < 3:
-            assert time.monotonic() < deadline, status
-            time.sleep(1)
-    assert "Failed" not in status
+    # A worker may not notice that the queue is empty: https://github.com/treeverse/dvc/issues/10427.
+    for words in (["exp", "run", "--run-all", "--jobs", "2"], ["queue", "stop", "--kill"]):
+        with running(folder, "dvc", *words) as process:
+            assert process.wait(600) == 0, printed(folder)
+    assert "Failed" not in run(folder, "dvc", "queue", "status")
     locks = {}
     for name in seeds:
         ref = run(folder, "git", "for-each-ref", "--format=%(refname)", f"refs/exps/**/{name}").strip()
@@ -367,7 +339,7 @@ def test_the_name_of_a_variant_reaches_no_shell_and_no_path_and_no_output_is_del
     assert "Traceback" not in output
     assert "digits: params.yaml: variants[1] is " in output
     assert "; `git checkout params.yaml` puts the committed file back\n" in output
-    run(folder, "git", "checkout", "-q", "params.yaml")
+    run(folder, "git", "checkout", "-q", ".")
     assert "pwned" not in run(folder, "git", "status", "--porcelain", "--ignored")
     assert [path.name for path in tmp_path.iterdir()] == ["clone"]
     check_same(folder, template)

@@ -304,23 +304,6 @@ def test_published_numbers_are_compared_with_an_experiment(experiment: Path) -> 
         experiments.results(experiment, absent, source, head)
 
 
-def test_check_lock_names_what_has_changed(clone: Path) -> None:
-    edit(clone / "params.yaml", train__seeds=[1])
-    with (clone / "src/digits/stages/analyze.py").open("a", encoding="utf-8") as file:
-        file.write("# changed\n")
-    pipeline = clone / "dvc.yaml"
-    text = pipeline.read_text("utf-8").replace("cmd: python src neighbors", "cmd: python -B src neighbors")
-    pipeline.write_text(text, encoding="utf-8")
-    summary = clone / "metrics/summary.json"
-    summary.write_text(summary.read_text("utf-8").replace("0.", "1."), encoding="utf-8")
-    output = call(clone, "check-lock", fails=True)
-    run(clone, "git", "checkout", "-q", ".")
-    assert "train@cnn: changed deps: params.yaml: train modified" in output
-    assert "analyze@mlp64: changed deps: src/digits/stages/analyze.py: modified" in output
-    assert "neighbors: changed command" in output
-    assert "compare: changed outs: metrics/summary.json: modified" in output
-
-
 def test_check_lock_is_one_line_while_another_process_works(clone: Path) -> None:
     with contextlib.closing(LockFile(str(clone / ".dvc/tmp/lock"))):
         output = call(clone, "check-lock", fails=True)

@@ -12,17 +12,17 @@ from digits.sweep.trial import Source
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    """A repository whose stage squares the number of epochs, and whose DVC cache trials share."""
+    """A repository whose stage squares the number of epochs on three cores, and whose DVC cache trials share."""
     folder = tmp_path / "source"
     (folder / ".dvc").mkdir(parents=True)
     for name in (".dvc/.gitignore", ".dvc/config", "params.yaml"):
         (folder / name).write_text(committed(name), "utf-8")
-    command = "expr ${train.epochs} '*' ${train.epochs} > y"
+    command = "test $DIGITS_CORES = 3 && expr ${train.epochs} '*' ${train.epochs} > y"
     stage = f"stages:\n  square:\n    cmd: {command}\n    params: [train.epochs]\n    outs: [y]\n"
     (folder / "dvc.yaml").write_text(stage, "utf-8")
     initialize(folder)
     commit = run(folder, "git", "rev-parse", "HEAD").strip()
-    return Source(str(folder), commit, str(folder / ".dvc/cache"), ("Digits", "digits@example.org"), 1)
+    return Source(str(folder), commit, str(folder / ".dvc/cache"), ("Digits", "digits@example.org"), 3)
 
 
 @pytest.fixture

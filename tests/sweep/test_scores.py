@@ -15,7 +15,9 @@ VALIDATION_IMAGES = 15_000
 FILES = {
     "metrics/summary.json": json.dumps({"mlp64": {"accuracy": 0.75, "accuracy_std": 0.05, "loss": 1.5}}),
     "metrics/dataset.json": json.dumps({"validation": {"images": VALIDATION_IMAGES}, "test": {"images": 4}}),
-    "metrics/variants/mlp64.json": json.dumps({"test": {"errors": {"values": [1, 2]}}}),
+    "metrics/variants/mlp64.json": json.dumps(
+        {"test": {"errors": {"values": [1, 2]}}, "validation": {"accuracy": {"values": [0.999867, 0.9998]}}}
+    ),
     "dvc.lock": """
 stages:
   train@mlp64:
@@ -25,12 +27,6 @@ stages:
     deps:
     - {path: data/processed/test.npz, md5: of test}
 """,
-    "plots/variants/mlp64/training.csv": """epoch,seed,loss,accuracy,val_loss,val_accuracy
-1,0,1.0,0.5,1.0,0.5
-1,1,1.0,0.5,1.0,0.5
-2,0,0.1,0.9,0.1,0.999867
-2,1,0.1,0.9,0.1,0.9998
-""",
     "plots/variants/mlp64/validation_errors.csv": "index,seeds_wrong\n7,2\n9,1\n14999,2\n",
     "plots/variants/mlp64/errors.csv": """index,label,seeds_wrong,answer,probability_answer,probability_label
 1,0,2,3,0.5,0.5
@@ -38,9 +34,7 @@ stages:
 """,
 }
 NOTHING_HELD_OUT = {
-    "plots/variants/mlp64/training.csv": (
-        "epoch,seed,loss,accuracy,val_loss,val_accuracy\n2,0,0.1,0.9,,\n2,1,0.1,0.9,,\n"
-    ),
+    "metrics/variants/mlp64.json": json.dumps({"test": {"errors": {"values": [1, 2]}}, "validation": None}),
     "plots/variants/mlp64/validation_errors.csv": "index,seeds_wrong\n",
 }
 
@@ -76,9 +70,9 @@ def test_without_validation_images_a_variant_is_ranked_by_the_test_images(tmp_pa
     "changes",
     [
         {"plots/variants/mlp64/validation_errors.csv": "index,seeds_wrong\n7,2\n"},
-        {"plots/variants/mlp64/training.csv": ""},
+        {"metrics/variants/mlp64.json": ""},
         {"dvc.lock": "stages: {}"},
-        NOTHING_HELD_OUT | {"metrics/variants/mlp64.json": json.dumps({"test": {"errors": 2}})},
+        {"metrics/variants/mlp64.json": json.dumps({"test": {"errors": 2}, "validation": None})},
     ],
 )
 def test_unreadable_results_are_a_message_of_one_line(tmp_path: Path, changes: dict[str, str]) -> None:

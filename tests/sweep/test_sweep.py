@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -72,20 +71,18 @@ def test_a_cluster_runs_each_trial_once_though_a_worker_dies(repository: Path, s
         scratch = ("--local-directory", str(tmp_path / "scratch" / name))
         return start(name, "worker", address, "--nthreads", "1", "--no-nanny", *scratch)
 
-    def trains(name: str, since: float = 0) -> bool:
-        """Return whether a worker has started to train a model since a time."""
-        logs = (tmp_path / "scratch" / name).glob("dask-scratch-space/*/trials-*/log")
-        recent = (log.read_text("utf-8", "replace") for log in logs if log.stat().st_mtime > since)
-        return any("Running stage 'train@mlp64'" in text for text in recent)
+    def first_trains() -> bool:
+        logs = tmp_path.glob("scratch/first/dask-scratch-space/*/trials-*/log")
+        return any("Running stage 'train@mlp64'" in log.read_text("utf-8", "replace") for log in logs)
 
-    scheduler = start("scheduler", "scheduler", "--port", "0", "--scheduler-file", str(tmp_path / "address"))
+    start("scheduler", "scheduler", "--port", "0", "--scheduler-file", str(tmp_path / "address"))
     wait_until((tmp_path / "address").exists, "the scheduler runs")
     address = json.loads((tmp_path / "address").read_text("utf-8"))["address"]
     first, _ = start_worker("first"), start_worker("second")
     run(tmp_path, "git", "clone", "-q", str(repository), "submitting")
     submitting = tmp_path / "submitting"
     with start_sweep(submitting, "--address", address) as sweep:
-        wait_until(lambda: trains("first"), "the first worker trains")
+        wait_until(first_trains, "the first worker trains")
         started = first.children(recursive=True)
         first.kill()
         assert survivors(started) == []
@@ -95,14 +92,6 @@ def test_a_cluster_runs_each_trial_once_though_a_worker_dies(repository: Path, s
     assert len(experiments(repository)) == 2
     run(submitting, "dvc", "exp", "apply", next(iter(experiments(submitting))))
     assert (submitting / "models/mlp64/model.keras").is_file()  # the DVC cache has been pulled, too
-    run(submitting, "git", "checkout", "-q", ".")
-
-    beginning = time.time()
-    with start_sweep(submitting, "--address", address, "--name", "other") as sweep:
-        wait_until(lambda: trains("second", since=beginning), "the second worker trains")
-        scheduler.kill()
-        errors = sweep.communicate(timeout=200)[1]
-    assert errors == "digits: lost the scheduler after 0 of 2 trials: type the same command again to run the rest\n"
 
 
 def test_an_interrupted_sweep_continues_with_the_same_command(repository: Path) -> None:

@@ -27,15 +27,6 @@ def client(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
         runner.close()
 
 
-def commit_command(source: Source, command: str) -> Source:
-    """Commit another command of the stage, on no branch."""
-    folder = Path(source.url)
-    run(folder, "git", "checkout", "-q", "--detach")
-    (folder / "dvc.yaml").write_text((folder / "dvc.yaml").read_text("utf-8").replace("expr ", command, 1), "utf-8")
-    run(folder, "git", "commit", "-qam", "Change the command")
-    return replace(source, commit=git(folder, "rev-parse", "HEAD").strip())
-
-
 def outcome_of(client: Client, source: Source, trial: Trial = TRIAL) -> worker.TrialOutcome:
     outcome = client.submit(worker.run, trial, source, pure=False).result(60)
     assert isinstance(outcome, worker.TrialOutcome)
@@ -57,11 +48,6 @@ def test_a_failed_trial_returns_its_last_lines_and_the_next_trial_runs(client: C
     assert git(Path(source.url), "rev-parse", source.ref(TRIAL)) == commit
 
 
-def test_a_stage_of_a_trial_may_use_as_many_cores_as_the_trial_has_threads(client: Client, source: Source) -> None:
-    source = replace(commit_command(source, "test $DIGITS_CORES = 3 && expr "), threads=3)
-    assert outcome_of(client, source).error is None
-
-
 def test_another_source_gets_another_clone(client: Client, source: Source) -> None:
     assert outcome_of(client, source).error is None
     (first,) = worker._runners.values()
@@ -81,9 +67,13 @@ def test_a_fork_server_that_cannot_start_is_reported(
 
 
 def test_a_cancelled_trial_is_killed(client: Client, source: Source, tmp_path: Path) -> None:
-    started = tmp_path / "started"
-    source = commit_command(source, f"touch '{started}'; sleep 100; expr ")
-    future = client.submit(worker.run, TRIAL, source)
+    started, folder = tmp_path / "started", Path(source.url)
+    run(folder, "git", "checkout", "-q", "--detach")  # a commit on no branch runs, too
+    pipeline = (folder / "dvc.yaml").read_text("utf-8")
+    (folder / "dvc.yaml").write_text(pipeline.replace("expr ", f"touch '{started}'; sleep 100; expr "), "utf-8")
+    run(folder, "git", "commit", "-qam", "Wait")
+    commit = git(folder, "rev-parse", "HEAD").strip()
+    future = client.submit(worker.run, TRIAL, replace(source, commit=commit))
     wait_until(started.exists, "the stage has started")
     (runner,) = worker._runners.values()
     server = runner.server

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from digits.core.formatting import percent, percent_spread, points
-from digits.evaluation import metrics as variant_metrics
+from digits.evaluation import validation
 
 HARDEST = 3  # digits to name, and pairs of digits
 
@@ -31,7 +31,7 @@ def render(
         errors: that of metrics/variants/<variant>-errors.json.
         stress: that of metrics/stress.json.
     """
-    held_out = variant_metrics.held_out(metrics)
+    held_out = validation.held_out(metrics)
     environment = Environment(
         loader=PackageLoader("digits.cards", "."),
         undefined=StrictUndefined,

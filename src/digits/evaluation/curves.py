@@ -7,12 +7,13 @@ import pandas as pd
 SPLITS = ("train", "validation", "test")
 
 
-def learning_curves(training: str, epochs: str) -> dict[str, pd.DataFrame]:
+def learning_curves(training: str, epochs: str, *, held_out: bool) -> dict[str, pd.DataFrame]:
     """Return the curves of a variant.
 
     Args:
         training: the text of `training.csv`.
         epochs: the text of `epochs.csv`.
+        held_out: whether the variant was trained without the validation images.
 
     Returns:
         Tables by split, with a row for each epoch of each seed. `train` has the columns epoch, seed, loss and accuracy,
@@ -23,16 +24,11 @@ def learning_curves(training: str, epochs: str) -> dict[str, pd.DataFrame]:
     columns = ["epoch", "seed", "loss", "accuracy"]
     train = trained[columns]
     curves = {"train": train, "test": read_table(epochs)}
-    if held_out(trained):
+    if held_out:
         validation = trained[["epoch", "seed", "val_loss", "val_accuracy"]].set_axis(columns, axis="columns")
         gap = validation.assign(**{column: validation[column] - train[column] for column in ("loss", "accuracy")})
         curves |= {"validation": validation, "gap": gap}
     return curves
-
-
-def held_out(training: pd.DataFrame) -> bool:
-    """Return whether `training.csv` has results on validation images."""
-    return bool(training["val_loss"].notna().any())
 
 
 def read_table(text: str) -> pd.DataFrame:

@@ -1,8 +1,6 @@
 """Metrics of a classifier on labelled images."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +78,3 @@ def calibration(probabilities: Floats, labels: Integers, bins: int) -> Calibrati
             error += count / len(labels) * abs(share - mean)
         table.append(Bin(float(edges[index]), float(edges[index + 1]), count, mean, share))
     return Calibration(error, table)
-
-
-def held_out(content: Mapping[str, Any]) -> bool:
-    """Return whether a variant held validation images out of its training, by its metrics file."""
-    return content["validation"] is not None

@@ -12,6 +12,7 @@ from digits.core.images import MAX_PIXEL, SIDE
 Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 
+SHIFTED = "scikit-learn"  # the name of the evaluation set under a distribution shift
 NOISE = 50  # grey levels: the standard deviation
 
 

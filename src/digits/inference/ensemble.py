@@ -3,7 +3,9 @@
 import json
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.special import softmax
+from threadpoolctl import threadpool_limits
 
 from digits.core.artifacts import read_arrays
 from digits.core.errors import UserError
@@ -106,7 +109,9 @@ class Ensemble:
 
         Those of the ensemble are the means over the seeds.
         """
-        return np.stack([forward(layers, images) for layers in self.networks])
+        # With one thread for each seed, a sum does not depend on the number of cores.
+        with threadpool_limits(1), ThreadPoolExecutor() as pool:
+            return np.stack(list(pool.map(partial(forward, images=images), self.networks)))
 
 
 def forward(layers: Sequence[Layer], images: NDArray[np.uint8]) -> Floats:

@@ -8,7 +8,7 @@ from digits.core import params, paths
 from digits.core.artifacts import read_json
 from digits.core.errors import UserError
 from digits.evaluation import selective
-from digits.evaluation.metrics import held_out
+from digits.evaluation.validation import held_out
 from digits.inference import ensemble
 from digits.inference.ensemble import Ensemble
 

@@ -1,5 +1,6 @@
 """The protocols that the reports may have followed, run as DVC experiments and compared with what they published."""
 
+import json
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from digits.core.artifacts import write_json
 from digits.core.config import Section, read
 from digits.core.errors import UserError
 from digits.evaluation.curves import learning_curves
+from digits.evaluation.validation import held_out
 from digits.replication.published import (
     NOT_APPLICABLE,
     Curves,
@@ -188,10 +190,11 @@ def _finished(root: Path, commit: str) -> dict[str, str]:
 def _curves(root: Path, revision: str, variant: str) -> Curves:
     files = paths.VariantFiles(variant)
     commit = Revision(root, revision, revision)
-    training, epochs = commit.text(files.training), commit.text(files.epochs)
-    if training is None or epochs is None:
+    training, epochs, metrics = (commit.text(path) for path in (files.training, files.epochs, files.metrics))
+    if training is None or epochs is None or metrics is None:
         return {}
-    return {(variant, split): curve for split, curve in learning_curves(training, epochs).items()}
+    found = learning_curves(training, epochs, held_out=held_out(json.loads(metrics)))
+    return {(variant, split): curve for split, curve in found.items()}
 
 
 def _dvc(root: Path, *words: str) -> None:

@@ -13,10 +13,10 @@ from digits.core.artifacts import read_json, write_csv, write_json
 from digits.core.formatting import percent
 from digits.evaluation import selective
 from digits.evaluation.curves import SPLITS, learning_curves, over_seeds
+from digits.evaluation.stress import SHIFTED
+from digits.evaluation.validation import held_out
 from digits.replication import published
 from digits.replication.protocols import describe
-
-SHIFTED = "scikit-learn"  # the evaluation set under a distribution shift
 
 
 def run() -> None:
@@ -26,8 +26,8 @@ def run() -> None:
     """
     parameters = params.load(paths.PARAMS)
     variants = [paths.VariantFiles(name) for name in parameters.variants]
-    curves = {variant.name: _read_curves(variant) for variant in variants}
     metrics = {variant.name: read_json(variant.metrics) for variant in variants}
+    curves = {variant.name: _read_curves(variant, metrics[variant.name]) for variant in variants}
     write_json(paths.SUMMARY, {name: _summary(each) for name, each in metrics.items()})
     write_json(paths.PUBLISHED_METRICS, _compare_with_reports(parameters, curves))
 
@@ -62,8 +62,9 @@ def _mark(metrics: dict[str, Any]) -> tuple[float, float] | None:
     return None if answers["accuracy"] is None else (answers["coverage"], 1 - answers["accuracy"])
 
 
-def _read_curves(variant: paths.VariantFiles) -> dict[str, pd.DataFrame]:
-    return learning_curves(*(path.read_text(encoding="utf-8") for path in (variant.training, variant.epochs)))
+def _read_curves(variant: paths.VariantFiles, metrics: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    training, epochs = (path.read_text(encoding="utf-8") for path in (variant.training, variant.epochs))
+    return learning_curves(training, epochs, held_out=held_out(metrics))
 
 
 def _summary(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -1,24 +1,21 @@
-"""Stage stress: the variants under distribution shift, beside the accuracy that their validation images let expect."""
+"""Stage stress: the variants on digits other than those of MNIST, beside the accuracy expected from validation."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
-from threadpoolctl import threadpool_limits
 
 from digits import plots
 from digits.core import params, paths
 from digits.core.artifacts import read_arrays, read_json, write_json
 from digits.data.form import to_mnist_form
-from digits.evaluation import comparison, metrics, stress
+from digits.evaluation import comparison, stress
 from digits.evaluation.comparison import Result, Verdict
-from digits.evaluation.stress import EvaluationSet
+from digits.evaluation.stress import SHIFTED, EvaluationSet
+from digits.evaluation.validation import held_out
 from digits.inference import ensemble
-from digits.inference.ensemble import Ensemble
 
 VALIDATION = "validation"
 TEST = "test"
@@ -28,30 +25,27 @@ EXAMPLE = 1  # the index of the image in the figure
 def run() -> None:
     """Test every variant on every evaluation set, and write the accuracies, the verdicts and the figure."""
     parameters = params.load(paths.PARAMS)
-    sets = {each.name: each for each in _evaluation_sets()}
+    sets = list(_evaluation_sets())
     results = {name: _results(name, sets) for name in parameters.variants}
     verdicts = {name: _verdicts(each, parameters.review.margin) for name, each in results.items()}
-    named = {name: each for name, each in sets.items() if name != VALIDATION}
+    shown = [each for each in sets if each.name != VALIDATION]
     write_json(
         paths.STRESS_METRICS,
         {
-            name: {
+            each.name: {
                 "title": each.title,
                 "images": len(each.labels),
                 "variants": {
-                    variant: _row(results[variant][name], verdicts[variant].get(name))
+                    variant: _row(results[variant][each.name], verdicts[variant].get(each.name))
                     for variant in parameters.variants
                 },
             }
-            for name, each in named.items()
+            for each in shown
         },
     )
     plots.evaluation_sets(
-        {each.title: each.images[EXAMPLE] for each in named.values()},
-        {
-            each.title: {variant: _bar(results[variant], name) for variant in parameters.variants}
-            for name, each in named.items()
-        },
+        {each.title: each.images[EXAMPLE] for each in shown},
+        {each.title: {variant: _bar(results[variant], each.name) for variant in parameters.variants} for each in shown},
         "Accuracy on MNIST's test images, on scikit-learn's digits, and on corrupted test images;\n"
         "black line: the accuracy on validation images",
         paths.STRESS_FIGURE,
@@ -69,28 +63,24 @@ def _evaluation_sets() -> Iterator[EvaluationSet]:
     yield EvaluationSet(TEST, "test images", test["images"], test["labels"])
     other = load_digits()  # 8x8 pixels, from 0 to 16
     images = np.stack([to_mnist_form(image / 16) for image in other.images])
-    yield EvaluationSet("scikit-learn", "digits of scikit-learn", images, other.target.astype(np.uint8))
+    yield EvaluationSet(SHIFTED, "digits of scikit-learn", images, other.target.astype(np.uint8))
     yield from stress.corrupted(test["images"], test["labels"])
 
 
-def _results(variant: str, sets: dict[str, EvaluationSet]) -> dict[str, Result]:
+def _results(variant: str, sets: list[EvaluationSet]) -> dict[str, Result]:
     """Return the errors of a variant on each evaluation set; not on validation images that it was trained on."""
     files = paths.VariantFiles(variant)
     model = ensemble.load(variant, files.model, files.weights)
-    held_out = metrics.held_out(read_json(files.metrics))
-    # With one thread each, a sum does not depend on the number of cores.
-    with threadpool_limits(1), ThreadPoolExecutor() as pool:
-        return {name: _result(model, each, pool) for name, each in sets.items() if held_out or name != VALIDATION}
-
-
-def _result(model: Ensemble, tested: EvaluationSet, pool: ThreadPoolExecutor) -> Result:
-    probabilities = pool.map(partial(ensemble.forward, images=tested.images), model.networks)
-    wrong = np.stack([each.argmax(axis=1) != tested.labels for each in probabilities])
-    return Result(wrong.sum(axis=1).tolist(), wrong.sum(axis=0))
+    results = {}
+    for each in sets:
+        if each.name != VALIDATION or held_out(read_json(files.metrics)):
+            wrong = model.probabilities(each.images).argmax(axis=2) != each.labels
+            results[each.name] = Result(wrong.sum(axis=1).tolist(), wrong.sum(axis=0))
+    return results
 
 
 def _verdicts(results: dict[str, Result], margin: float) -> dict[str, Verdict]:
-    """Compare each evaluation set with the validation images or, if none were held out, with the test images."""
+    """Compare each evaluation set with the one whose accuracy is expected: validation, or test if none was held out."""
     expected = VALIDATION if VALIDATION in results else TEST
     sides = {name: (results[expected], result) for name, result in results.items() if name != expected}
     return comparison.compare(sides, margin=margin, same_images=False)

@@ -11,9 +11,10 @@ import numpy as np
 from digits.core import paths, seeds_wrong
 from digits.core.config import parse_fast
 from digits.core.errors import UserError
-from digits.evaluation import comparison, curves
+from digits.evaluation import comparison
 from digits.evaluation.comparison import Result
 from digits.evaluation.statistics import Spread
+from digits.evaluation.validation import held_out
 from digits.versioning.repository import LOCK
 from digits.versioning.results import read_results
 from digits.versioning.revisions import Revision
@@ -99,10 +100,10 @@ def _score(
 def _validation_result(revision: Revision, variant: str, dataset: Mapping[str, Any]) -> Result | None:
     """Return the errors on the validation images, or None if no images were held out."""
     files = paths.VariantFiles(variant)
-    training = curves.read_table(revision.text(files.training) or "")
-    accuracies = training.loc[training["epoch"] == training["epoch"].max(), "val_accuracy"]
-    if accuracies.isna().all():
+    metrics = json.loads(revision.text(files.metrics) or "")
+    if not held_out(metrics):
         return None
+    accuracies = metrics["validation"]["accuracy"]["values"]
     images = int(dataset["validation"]["images"])
     counts = seeds_wrong.read(revision.text(files.validation_errors) or "")
     return comparison.result([round((1 - accuracy) * images) for accuracy in accuracies], counts, images)

@@ -232,7 +232,7 @@ function choose() {
   byId("missed-name").textContent = variant.name;
   const { threshold } = variant;
   byId("threshold").textContent = threshold === null ? "Never sure." : `Sure from ${percent(threshold, 4)} on.`;
-  showGallery("missed", variant.missed);
+  showGallery("missed", content.missed[variant.name]);
   update();
   speak();
 }
@@ -321,7 +321,7 @@ async function start() {
     );
     return;
   }
-  images = await unpack("images");
+  images = await unpacked("images");
   showGallery("examples", content.examples);
   const first = choices.find(({ checked }) => checked);
   await load(first);

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from digits.core import params, paths
 from digits.core.artifacts import read_arrays, write_text
@@ -82,19 +81,22 @@ def build(variants: Sequence[Trained], images: Images, labels: Labels) -> Page:
         images: the test images, (n, 28, 28).
         labels: the digits on them, (n,).
     """
-    described, blocks, differences, right = [], {}, {}, np.ones(len(images), bool)
+    described, galleries, blocks, differences = [], {}, {}, {}
+    right = np.ones(len(images), bool)
     for variant in variants:
-        name = variant.ensemble.variant
-        with threadpool_limits(1):  # matrices are so small that several threads would wait for each other
-            rounded, differences[name] = weights.round_networks(variant.ensemble.networks, images)
+        name, layers = variant.ensemble.variant, [_layer(layer) for layer in variant.ensemble.networks[0]]
         probabilities = variant.ensemble.probabilities(images)
+        rounded, differences[name] = weights.round_weights(variant.ensemble, images, probabilities)
+        blocks[f"weights-{name}"] = weights.to_text(weights.pack(rounded))
+        described.append(
+            {"name": name, "threshold": variant.threshold, "seeds": variant.ensemble.seeds, "layers": layers}
+        )
+        galleries[name] = _missed(probabilities, labels)
         right &= (probabilities.argmax(axis=2) == labels).all(axis=0)
-        described.append(_describe(variant) | {"missed": _missed(probabilities, labels)})
-        blocks[f"weights-{name}"] = weights.pack_networks(rounded)
     examples = _examples(right, labels)
-    shown = sorted({image["index"] for image in sum([each["missed"] for each in described], examples)})
-    blocks["images"] = weights.pack(images[shown])
-    content = {"variants": described, "examples": examples, "shown": shown}
+    shown = sorted({image["index"] for gallery in (examples, *galleries.values()) for image in gallery})
+    blocks["images"] = weights.to_text(images[shown].tobytes())
+    content = {"variants": described, "missed": galleries, "examples": examples, "shown": shown}
     return Page(_render(variants, len(images), content, blocks), differences)
 
 
@@ -131,17 +133,8 @@ def _render(variants: Sequence[Trained], images: int, content: dict[str, Any], b
     )
 
 
-def _describe(variant: Trained) -> dict[str, Any]:
-    """Return what the script needs to read the weights of a variant, and to answer with them."""
-    return {
-        "name": variant.ensemble.variant,
-        "threshold": variant.threshold,
-        "layers": [_layer(layer) for layer in variant.ensemble.networks[0]],
-        "seeds": variant.ensemble.seeds,
-    }
-
-
 def _layer(layer: Layer) -> dict[str, Any]:
+    """Return what the script needs to know of a layer besides its weights."""
     match layer:
         case Scale():
             return {"kind": "scale", "factor": layer.factor}

@@ -1,64 +1,49 @@
-"""Arrays as text for a page: few bits a weight, compressed."""
+"""The weights of a variant as text, with as few bits as the probabilities allow."""
 
 import base64
 import zlib
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from digits.inference.ensemble import Convolution, Dense, Layer, forward
+from digits.inference.ensemble import Convolution, Dense, Ensemble, Floats, Layer
 
-TOLERANCE = 1e-3  # the largest difference that rounding makes to a probability
-FRACTION = 23  # bits of the fraction of a float32; half precision has 10
+TOLERANCE = 1e-3  # the largest change of a probability
+BITS = range(11, 25)  # of a significand: from half precision to float32 as it is
 
 
-def round_networks(networks: Sequence[Sequence[Layer]], images: NDArray[np.uint8]) -> tuple[list[list[Layer]], float]:
-    """Round the kernels of networks to as few bits as the probabilities of images allow.
+def round_weights(ensemble: Ensemble, images: NDArray[np.uint8], exact: Floats) -> tuple[Ensemble, float]:
+    """Return an ensemble with rounded weights that gives the same answers, and the largest change of a probability.
 
-    No probability changes by more than `TOLERANCE`, and no answer changes.
-
-    Args:
-        networks: the layers of each seed.
-        images: (n, 28, 28), on which the probabilities are compared.
-
-    Returns:
-        The rounded networks, and the largest difference of a probability.
+    `exact` has the probabilities of the ensemble, (seeds, n, 10), for the images, (n, 28, 28).
     """
-    exact = [forward(network, images) for network in networks]
-    for bits in range(1, FRACTION + 1):
-        rounded, largest = [], 0.0
-        for network, before in zip(networks, exact, strict=True):
-            rounded.append([_rounded(layer, bits) for layer in network])
-            after = forward(rounded[-1], images)
-            largest = max(largest, float(np.abs(after - before).max()))
-            if largest > TOLERANCE or (after.argmax(axis=1) != before.argmax(axis=1)).any():
-                break
-        else:
+    for bits in BITS:
+        rounded = replace(ensemble, networks=[[_round(layer, bits) for layer in each] for each in ensemble.networks])
+        found = rounded.probabilities(images)
+        change = float(np.abs(found - exact).max())
+        if change <= TOLERANCE and (found.argmax(axis=2) == exact.argmax(axis=2)).all():
             break
-    return rounded, largest
+    return rounded, change
 
 
-def _rounded(layer: Layer, bits: int) -> Layer:
-    """Return a layer with a number of bits for the fraction of each weight."""
+def _round(layer: Layer, bits: int) -> Layer:
     if not isinstance(layer, Convolution | Dense):
         return layer
-    step = 1 << FRACTION - bits
-    raw = layer.kernel.view(np.uint32)
-    return replace(layer, kernel=((raw + step // 2) // step * step).view(np.float32))
+    significands, exponents = np.frexp(layer.kernel)
+    return replace(layer, kernel=np.ldexp(np.rint(np.ldexp(significands, bits)), exponents - bits))
 
 
-def pack_networks(networks: Sequence[Sequence[Layer]]) -> str:
-    """Return the kernel and the bias of each layer of each network as text.
+def pack(ensemble: Ensemble) -> bytes:
+    """Return the kernel and the bias of each layer of each seed as float32, first the lowest byte of every number.
 
-    The first bytes of all float32 come first, then the second ones, and so on, because alike bytes compress well.
+    The lowest bits of a rounded number are zero, so this order takes fewer bytes once it is compressed.
     """
-    layers = [layer for network in networks for layer in network if isinstance(layer, Convolution | Dense)]
-    values = np.concatenate([array.ravel() for layer in layers for array in (layer.kernel, layer.bias)])
-    return pack(values.astype("<f4").view(np.uint8).reshape(-1, 4).T)
+    layers = (layer for network in ensemble.networks for layer in network if isinstance(layer, Convolution | Dense))
+    weights = np.concatenate([part.ravel() for layer in layers for part in (layer.kernel, layer.bias)])
+    return weights.astype("<f4").view(np.uint8).reshape(-1, 4).T.tobytes()
 
 
-def pack(values: NDArray[np.uint8]) -> str:
-    """Return bytes compressed (zlib) and in base64."""
-    return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii")
+def to_text(content: bytes) -> str:
+    """Return bytes, compressed, in base64."""
+    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
