@@ -1,6 +1,7 @@
 """`make environment` with a package made here, so that no test needs a registry."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -119,5 +120,5 @@ def test_without_git_nothing_is_installed(tmp_path: Path) -> None:
     assert message.startswith(
         "This folder is not a Git repository; perhaps it was unpacked from an archive. Get it with "
     )
-    assert end.startswith("make: ***")
+    assert re.match(r"make(\[\d+\])?: \*\*\* ", end)  # with a number if make runs the tests
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

@@ -35,7 +35,7 @@ def test_the_lock_for_development_repeats_no_package_and_agrees_with_the_other()
 
 def test_every_locked_package_accepts_this_version_of_python() -> None:
     """Unlike pip, uv installs packages that exclude newer versions."""
-    needed = {item.name: SpecifierSet(item.metadata["Requires-Python"] or "") for item in distributions()}
+    needed = {item.name: SpecifierSet(str(item.metadata.json.get("requires_python", ""))) for item in distributions()}
     version = platform.python_version()
     assert [name for name, versions in needed.items() if version not in versions] == []
 

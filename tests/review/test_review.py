@@ -318,7 +318,7 @@ def test_the_packages_and_files_that_changed_are_listed_by_stage() -> None:
 
 @pytest.fixture(scope="module")
 def folder(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository after the experiment `epochs-3`, whose results are in the work tree."""
+    """A copy of the repository after the experiment `alone`, whose results are in the work tree."""
     return shutil.copytree(experiment, tmp_path_factory.mktemp("review") / "digits", symlinks=True)
 
 
@@ -328,7 +328,7 @@ def read(folder: Path) -> tuple[str, str]:
 
 
 def test_a_review_shows_verdicts_images_parameters_and_charts(folder: Path) -> None:
-    printed = call(folder, "review", "main", "--head", "epochs-3")
+    printed = call(folder, "review", "main", "--head", "alone")
     assert re.search(r"\n  mlp64: .*, difference \+\d", printed)
     page, text = read(folder)
     assert "| train.epochs | 2 | 3 |" in text
@@ -336,10 +336,10 @@ def test_a_review_shows_verdicts_images_parameters_and_charts(folder: Path) -> N
     # The probability on the side that is right is not in Git, but in the cache.
     shown = captions(page)
     assert len(shown) == page.count('class="digit"') > 10
-    assert any(re.fullmatch(rf"epochs-3: 0 of 2 wrong: {each[0][-1]} \d+\.\d\d %", each[2]) for each in shown)
+    assert any(re.fullmatch(rf"alone: 0 of 1 wrong: {each[0][-1]} \d+\.\d\d %", each[2]) for each in shown)
 
     charts = re.findall(r'<figure class="chart"><svg.*?</svg><figcaption>(.*?)</figcaption>', page, re.DOTALL)
-    assert "Accuracy against epochs: main and epochs-3" in charts
+    assert "Accuracy against epochs: main and alone" in charts
     assert len(charts) == 2 + 2 * 2
     for chart in re.findall(r"<svg.*?</svg>", page, re.DOTALL):  # no chart is blank
         assert len(re.findall(r"<path |<text ", chart)) > 30
@@ -355,19 +355,19 @@ def test_a_clone_without_the_cache_is_reviewed_without_images(
     monkeypatch.setattr(report, "_add_plots", lambda result, root: None)
     run(tmp_path, "git", "clone", "-q", str(folder), "fresh")
     run(tmp_path / "fresh", "git", "fetch", "-q", "origin", "refs/exps/*:refs/exps/*")
-    expected = call(folder, "review", "main", "--head", "epochs-3")
-    assert call(tmp_path / "fresh", "review", "main", "--head", "epochs-3") == expected
+    expected = call(folder, "review", "main", "--head", "alone")
+    assert call(tmp_path / "fresh", "review", "main", "--head", "alone") == expected
     page, _ = read(tmp_path / "fresh")
     assert 'class="digit"' not in page
-    assert all(re.search(r"\d of 2 wrong", each[2]) for each in captions(page))
+    assert all(re.search(r"\d of 1 wrong", each[2]) for each in captions(page))
 
 
 def test_an_unchanged_workspace_has_the_same_results_even_if_dvc_plots_fails(folder: Path) -> None:
     pipeline = folder / "dvc.yaml"
     pipeline.write_text(pipeline.read_text("utf-8").replace("template: ", "template: no-"), "utf-8")
-    output = call(folder, "review", "epochs-3", "--fail-if-worse")
+    output = call(folder, "review", "alone", "--fail-if-worse")
     run(folder, "git", "checkout", "-q", "dvc.yaml")
-    assert output.count(": same results; ") == 2
+    assert output.count(": same results; ") == 1
     assert "difference" not in output
     assert "note (does not block): There are no charts: `dvc plots diff` failed: " in output
     assert "There are no charts." in read(folder)[0]
@@ -375,7 +375,7 @@ def test_an_unchanged_workspace_has_the_same_results_even_if_dvc_plots_fails(fol
 
 def test_a_workspace_whose_parameters_have_not_run_is_not_judged(folder: Path) -> None:
     edit(folder / "params.yaml", models__mlp64__units=[512])
-    output = call(folder, "review", "epochs-3", fails=True)
+    output = call(folder, "review", "alone", fails=True)
     edit(folder / "params.yaml", models__mlp64__units=[64])
     note = (
         "The results of 'workspace' are not of its code, parameters and data: there are no verdicts. Not up to "
