@@ -10,12 +10,9 @@ LABELS = RNG.integers(0, 10, 500)
 LOGITS = (RNG.normal(size=(500, 10)) * 3).astype(np.float32)
 
 
-def test_the_cross_entropy_is_that_of_scikit_learn() -> None:
+def test_the_cross_entropy_and_the_accuracy_are_those_of_scikit_learn() -> None:
     probabilities = softmax(LOGITS.astype(np.float64), axis=1)
     assert losses.cross_entropy(LOGITS, LABELS) == pytest.approx(metrics.log_loss(LABELS, probabilities))
-
-
-def test_the_accuracy_is_that_of_scikit_learn() -> None:
     assert losses.accuracy(LOGITS, LABELS) == metrics.accuracy_score(LABELS, LOGITS.argmax(axis=1))
 
 
