@@ -1,12 +1,10 @@
-"""Fixtures: a small data set in the format of MNIST, and repositories that use it.
-
-Tests with the mark `slow` start first. Those with the same mark `xdist_group` run on one worker, because their fixtures
-take long.
-"""
+"""Fixtures: a small data set in the format of MNIST, and repositories that use it."""
 
 import hashlib
+import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +19,9 @@ from support import IMAGES, WRITERS, Lazy, copy_repository, idx_bytes, run
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests commit, and a bare machine has no author for it.
+os.environ |= {f"GIT_{role}_{key}": "Test" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
+
 # A busy machine is not a failure. pytest's timeout ends a test that hangs.
 hypothesis.settings.register_profile("digits", deadline=None)
 hypothesis.settings.load_profile("digits")
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (seconds(item) == 0, after[item], -seconds(item)))
     builder = next(filter(after.get, items), None)
     items.sort(key=lambda item: item is not builder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line for each reason how many tests were skipped; a reason says what to do."""
+    for reason, count in Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped")).items():
+        terminalreporter.line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 def seconds(item: pytest.Item) -> float:

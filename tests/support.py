@@ -64,13 +64,11 @@ def idx_bytes(array: IMAGES) -> bytes:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the variables of a command: those of this process, this environment's programs first, a Git author."""
+    """Return the variables of a command: those of this process, this environment's programs first."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "200",
-        **{f"GIT_{role}_NAME": "Test" for role in ("AUTHOR", "COMMITTER")},
-        **{f"GIT_{role}_EMAIL": "test@example.org" for role in ("AUTHOR", "COMMITTER")},
         **variables,
     }
 

@@ -20,12 +20,8 @@ def test_images_that_follow_each_other_share_a_row(tmp_path: Path) -> None:
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, counts: list[int]) -> None:
     path = tmp_path_factory.getbasetemp() / "wrong.csv"
     seeds_wrong.write(path, np.array(counts, np.int64))
-    expected = {index: count for index, count in enumerate(counts) if count}
-    assert seeds_wrong.read(path.read_text("utf-8")) == expected
-
-
-def test_a_table_with_a_row_for_each_image_is_read() -> None:
-    assert seeds_wrong.read("index,seeds_wrong\n7,2\n8,1\n") == {7: 2, 8: 1}
+    assert seeds_wrong.read(path.read_text("utf-8")) == {index: count for index, count in enumerate(counts) if count}
+    assert seeds_wrong.read("index,seeds_wrong\n7,2\n8,1\n") == {7: 2, 8: 1}  # a row for each image
 
 
 @pytest.mark.parametrize(
