@@ -15,7 +15,7 @@ from support import call, committed, edit, run
 from digits.core import config
 from digits.core.errors import UserError
 from digits.sweep import runner, worker
-from digits.sweep.runner import Sweep, TrialResult
+from digits.sweep.runner import Sweep, SweepResult
 from digits.sweep.trial import Source, Trial
 from digits.sweep.worker import TrialOutcome
 from digits.versioning.git import git
@@ -69,7 +69,7 @@ def run_trial(trial: Trial, source: Source) -> TrialOutcome:
     return TrialOutcome(trial.name, "here", 1.0)
 
 
-def sweep(repository: Path, cluster: LocalCluster, epochs: str) -> TrialResult:
+def sweep(repository: Path, cluster: LocalCluster, epochs: str) -> SweepResult:
     trials = runner.grid([f"train.epochs={epochs}"], "wide")
     return runner.run(Sweep(repository, trials, cluster.scheduler_address, pull_cache=False))
 

@@ -60,7 +60,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class TrialResult:
+class SweepResult:
     """The results of the trials of a sweep."""
 
     scores: dict[str, dict[str, Score]]  # by trial and variant
@@ -110,7 +110,7 @@ def _trial_name(prefix: str, settings: tuple[str, ...]) -> str:
     return f"{prefix}-{slug}-{digest[:10]}"
 
 
-def run(sweep: Sweep) -> TrialResult:
+def run(sweep: Sweep) -> SweepResult:
     """Run the trials that are not yet experiments of this commit, and fetch the experiments.
 
     Raises:
@@ -131,7 +131,7 @@ def run(sweep: Sweep) -> TrialResult:
             with open_repository(sweep.root) as repo:
                 repo.experiments.pull(sweep.git_remote, remote_only, pull_cache=sweep.pull_cache)
         scores = {trial.name: read_scores(sweep.root, source.ref(trial)) for trial in succeeded}
-        return TrialResult(scores, failed, comparison_settings(Revision(sweep.root, source.commit, source.commit)))
+        return SweepResult(scores, failed, comparison_settings(Revision(sweep.root, source.commit, source.commit)))
     except KeyboardInterrupt:
         raise UserError(f"interrupted: {RUN_AGAIN}") from None
 
